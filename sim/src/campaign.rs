@@ -1,4 +1,7 @@
-//! Runs many seeds on several threads, and judges them together.
+//! Runs many seeds, several at a time, and judges them together.
+
+mod child;
+mod isolation;
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -7,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use strum::IntoEnumIterator;
 
+pub use isolation::{Isolation, PLAY, play};
+
 use crate::observed::{FaultCounts, Observed, Sometimes};
-use crate::run::{Report, Seed, run};
+use crate::run::{Report, Seed};
 use crate::scenario::fault::KindName;
 use crate::scenario::profile::Profile;
 use crate::scenario::{Scenario, World};
@@ -38,8 +43,10 @@ pub struct Campaign {
 pub struct Limits {
     /// The seeds.
     pub seeds: Range<Seed>,
-    /// Number of threads, at least 1.
+    /// Number of runs at the same time, at least 1.
     pub jobs: usize,
+    /// Where they take place. The results do not depend on it, unless a run crashes.
+    pub isolation: Isolation,
     /// No seed is started later than this.
     pub time: Option<Duration>,
     /// No seed is started after one that failed. Those before it are finished, so the least failing seed is the same
@@ -48,10 +55,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// These seeds on all cores, without a time limit, whatever fails.
+    /// These seeds in threads on all cores, without a time limit, whatever fails.
     pub fn seeds(seeds: Range<Seed>) -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Self { seeds, jobs, time: None, until_first: false }
+        Self { seeds, jobs, isolation: Isolation::Threads, time: None, until_first: false }
     }
 }
 
@@ -77,7 +84,7 @@ impl Campaign {
                         if seed >= end.load(Ordering::Relaxed) || is_over {
                             return;
                         }
-                        let report = run(Scenario::draw(seed, world, profile), false);
+                        let report = play(Scenario::draw(seed, world, profile), &limits.isolation);
                         if limits.until_first && report.violation.is_some() {
                             end.fetch_min(seed, Ordering::Relaxed);
                         }

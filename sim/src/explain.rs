@@ -1,18 +1,20 @@
 //! Explains a run that fails: what happened to the cells of its first violation, in the order in which it happened.
 //!
 //! The scenario is run twice: once to find the violation, once to watch the cells that it is about. Both runs are the same,
-//! because a scenario determines everything. The second can also be recorded, as a [`Timeline`].
+//! because a scenario determines everything. The second can also be recorded, as a [`Timeline`]. A run that crashes in a
+//! process of its own is not run again: it would end this process.
 
 use std::fmt;
 
 use exactlyonce::store::WindowKey;
 
+use crate::campaign::{Isolation, play};
 use crate::oracle::cell::Cell;
 use crate::oracle::{Position, Violation, Window};
-use crate::run::{Report, Watched, run, run_watching};
+use crate::run::{Report, Watched, run_watching};
 use crate::scenario::Scenario;
 use crate::scenario::fault::Kind;
-use crate::timeline::{About, CellKey, Timeline};
+use crate::timeline::{About, CellKey, Recording, Timeline};
 use crate::watch::Line;
 
 /// Lines of an explanation, at most: a page.
@@ -36,8 +38,8 @@ pub struct Explanation {
 }
 
 /// Explains a scenario; `None` if it has no violation.
-pub fn explain(scenario: Scenario) -> Option<Explanation> {
-    let report = run(scenario.clone(), false);
+pub fn explain(scenario: Scenario, isolation: &Isolation) -> Option<Explanation> {
+    let report = play(scenario.clone(), isolation);
     report.violation.as_ref()?;
     let cells = cells_of_first(&report.violations, &scenario);
     if cells.is_empty() {
@@ -49,13 +51,25 @@ pub fn explain(scenario: Scenario) -> Option<Explanation> {
 
 /// The same with the timeline of the run, which there is also if it has no violation. Then these cells are watched: those
 /// of another run, beside which it is shown.
-pub fn record(scenario: Scenario, others: &[CellKey]) -> (Option<Explanation>, Timeline) {
-    let violations = run(scenario.clone(), false).violations;
+pub fn record(
+    scenario: Scenario,
+    others: &[CellKey],
+    isolation: &Isolation,
+) -> (Option<Explanation>, Timeline) {
+    let first = play(scenario.clone(), isolation);
+    let violations = first.violations.clone();
     let cells = match violations.is_empty() {
         false => cells_of_first(&violations, &scenario),
         true => others.iter().map(Cell::from).collect(),
     };
-    let Watched { report, lines, timeline } = run_watching(scenario, cells.clone(), true);
+    let Watched { report, lines, timeline } = match violations.first() {
+        Some(crash @ Violation::Crashed { .. }) => {
+            let mut recording = Recording::default();
+            recording.violation(crash);
+            Watched { report: first, lines: Vec::new(), timeline: Some(recording.timeline()) }
+        }
+        _ => run_watching(scenario, cells.clone(), true),
+    };
     let mut timeline = timeline.unwrap_or_default();
     timeline.cells = cells.iter().map(|cell| (CellKey::from(cell), format!("{cell:?}"))).collect();
     timeline.run = About {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use strum::IntoEnumIterator;
 
-use crate::run::run;
+use crate::campaign::{Isolation, play};
 use crate::scenario::Scenario;
 use crate::scenario::fault::Host;
 use crate::scenario::simplification::Simplification;
@@ -32,10 +32,14 @@ pub struct Shrunk {
 
 /// Reduces a scenario until nothing more can be left out, or until `go_on` returns false, which is called with the smallest
 /// scenario so far before each run. `None` if the scenario itself has no violation.
-pub fn shrink(scenario: Scenario, go_on: impl FnMut(&Shrunk) -> bool) -> Option<Shrunk> {
-    let violation = run(scenario.clone(), false).violation?.name();
+pub fn shrink(
+    scenario: Scenario,
+    isolation: &Isolation,
+    go_on: impl FnMut(&Shrunk) -> bool,
+) -> Option<Shrunk> {
+    let violation = play(scenario.clone(), isolation).violation?.name();
     let shrunk = Shrunk { scenario, violation, runs: 1 };
-    let mut shrinker = Shrinker { shrunk, go_on, has_ended: false, passed: BTreeSet::new() };
+    let mut shrinker = Shrinker { shrunk, isolation, go_on, has_ended: false, passed: BTreeSet::new() };
     loop {
         let before = shrinker.shrunk.scenario.clone();
         shrinker.without_faults();
@@ -52,15 +56,16 @@ pub fn shrink(scenario: Scenario, go_on: impl FnMut(&Shrunk) -> bool) -> Option<
     }
 }
 
-struct Shrinker<P> {
+struct Shrinker<'a, P> {
     shrunk: Shrunk,
+    isolation: &'a Isolation,
     go_on: P,
     has_ended: bool,
     /// The files of scenarios that were run, and do not have the violation.
     passed: BTreeSet<String>,
 }
 
-impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
+impl<P: FnMut(&Shrunk) -> bool> Shrinker<'_, P> {
     fn scenario(&self) -> &Scenario {
         &self.shrunk.scenario
     }
@@ -79,7 +84,7 @@ impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
             return false;
         }
         self.shrunk.runs += 1;
-        let fails = run(scenario.clone(), false).has(self.shrunk.violation);
+        let fails = play(scenario.clone(), self.isolation).has(self.shrunk.violation);
         if fails {
             self.shrunk.scenario = scenario;
         } else {

@@ -17,7 +17,7 @@ use simulation::scenario::profile::Profile;
 use simulation::{COMMIT, Report, Seed};
 use strum::IntoEnumIterator;
 
-use super::{Repeat, code, write};
+use super::{Repeat, code, isolation, write};
 
 /// Time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,6 +37,7 @@ impl super::Campaign {
         limits.time = self.minutes.map(|time| time / parts.len() as u32);
         let mut results = Vec::new();
         for (world, profile) in parts {
+            limits.isolation = isolation(world, self.processes)?;
             let result = self.part(world, profile, &limits)?;
             if !self.json {
                 result.print(&mut io::stdout().lock())?;

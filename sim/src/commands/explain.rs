@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use simulation::campaign::Isolation;
 use simulation::explain::{explain, record};
 use simulation::scenario::Scenario;
 use simulation::timeline::{CellKey, FORMAT, Timeline, page};
 
-use super::{Repeat, WRONG_USAGE, code, file_name, of_file, read, read_or_draw};
+use super::{Repeat, WRONG_USAGE, code, file_name, isolation, of_file, read, read_or_draw};
 
 impl super::Explain {
     /// Explains the scenario, and writes its timeline as the options say.
@@ -16,7 +17,11 @@ impl super::Explain {
             return Ok(WRONG_USAGE);
         };
         let is_recorded = self.out.is_some() || self.data.is_some();
-        let explanation = if is_recorded { self.record(scenario)? } else { explain(scenario) };
+        let isolation = isolation(scenario.world(), self.processes)?;
+        let explanation = match is_recorded {
+            true => self.record(scenario, &isolation)?,
+            false => explain(scenario, &isolation),
+        };
         let Some(explanation) = explanation else {
             println!("the scenario has no violation");
             return Ok(0);
@@ -25,13 +30,21 @@ impl super::Explain {
         Ok(code(&explanation.report))
     }
 
-    fn record(&self, scenario: Scenario) -> io::Result<Option<simulation::explain::Explanation>> {
+    fn record(
+        &self,
+        scenario: Scenario,
+        isolation: &Isolation,
+    ) -> io::Result<Option<simulation::explain::Explanation>> {
         let name = self.file.clone().unwrap_or_else(|| file_name(&scenario));
         let beside = self.beside_data.as_deref().map(read_timeline).transpose()?;
-        let (explanation, timeline) = recorded(&name, scenario, &cells(beside.as_ref()));
+        let (explanation, timeline) = recorded(&name, scenario, &cells(beside.as_ref()), isolation);
         let timeline = named(timeline, self.title.as_deref(), self.text.as_deref());
         let beside = match &self.beside {
-            Some(file) => Some(recorded(file, read(file)?, &cells(Some(&timeline))).1),
+            Some(file) => {
+                let scenario = read(file)?;
+                let isolation = super::isolation(scenario.world(), self.processes)?;
+                Some(recorded(file, scenario, &cells(Some(&timeline)), &isolation).1)
+            }
             None => beside,
         };
         if let Some(file) = &self.data {
@@ -62,13 +75,14 @@ fn recorded(
     file: &Path,
     scenario: Scenario,
     others: &[CellKey],
+    isolation: &Isolation,
 ) -> (Option<simulation::explain::Explanation>, Timeline) {
     let name = Path::new(file.file_name().unwrap_or(file.as_os_str()));
     let command = match name == file_name(&scenario) {
         true => Repeat(&scenario).to_string(),
         false => format!("cargo sim replay {} --trace", name.display()),
     };
-    let (explanation, mut timeline) = record(scenario, others);
+    let (explanation, mut timeline) = record(scenario, others, isolation);
     timeline.run.command = command;
     timeline.run.title = name.with_extension("").display().to_string();
     (explanation, timeline)

@@ -3,6 +3,7 @@
 mod campaign;
 mod explain;
 mod one;
+mod play;
 mod results;
 mod shrink;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use simulation::Report;
+use simulation::campaign::{Isolation, PLAY};
 use simulation::oracle::Violation;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Scenario, World};
@@ -30,7 +32,7 @@ Exit codes:
   2  wrong usage, or a file that is not a scenario
   3  stuck: workers did not drain the log, or did not stop
   4  a campaign reached too little: a kind of fault without an effect, or a situation that never occurred
-  5  a panic, of the pipeline or of the simulation itself";
+  5  a panic or a crash, of the pipeline or of the simulation itself";
 
 /// Runs the pipeline in a deterministic simulation.
 #[derive(Parser)]
@@ -104,6 +106,8 @@ enum Command {
         /// Ends after this time, with what it has by then; fractions are possible
         #[arg(long, value_parser = minutes, default_value = "2")]
         minutes: Duration,
+        #[arg(long, help = PROCESSES)]
+        processes: bool,
     },
     /// Runs many seeds, and prints what happened in them
     ///
@@ -115,7 +119,12 @@ enum Command {
     ///
     /// Each file is what `campaign --json` printed.
     Results(Results),
+    /// Runs a scenario for a campaign, in a process of its own
+    #[command(name = PLAY, hide = true)]
+    Play,
 }
+
+const PROCESSES: &str = "Run each scenario in a process of its own, so that a crash is a result";
 
 /// The options of an explanation.
 #[derive(Args)]
@@ -150,6 +159,8 @@ struct Explain {
     /// What a reader of the timeline should look at
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
+    #[arg(long, help = PROCESSES)]
+    processes: bool,
 }
 
 /// The options of a campaign.
@@ -162,9 +173,11 @@ struct Campaign {
     world: Each<World>,
     #[arg(long, default_value = "standard", value_name = "PROFILE", help = of_each::<Profile>("How the scenarios are drawn"))]
     profile: Each<Profile>,
-    /// Number of threads [default: one for each core]
+    /// Number of runs at the same time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    #[arg(long, help = PROCESSES)]
+    processes: bool,
     /// Starts no seed after this time; fractions are possible. Several worlds or profiles share it
     #[arg(long, value_parser = minutes)]
     minutes: Option<Duration>,
@@ -293,16 +306,18 @@ pub fn execute(arguments: Arguments) -> io::Result<u8> {
         Command::Replay { file, trace } => one::replay(&file, trace),
         Command::Scenario { drawn } => one::print(&drawn.scenario()),
         Command::Explain(explain) => explain.run(),
-        Command::Shrink { file, seed, world, profile, output, reason, minutes } => {
+        Command::Shrink { file, seed, world, profile, output, reason, minutes, processes } => {
             let Some(scenario) = read_or_draw(file.as_deref(), seed, world, profile)? else {
                 return Ok(WRONG_USAGE);
             };
             let name = file.unwrap_or_else(|| file_name(&scenario));
             let output = output.unwrap_or_else(|| name.with_extension("small.toml"));
-            shrink::shrink(scenario, &output, reason.as_deref(), minutes)
+            let isolation = isolation(scenario.world(), processes)?;
+            shrink::shrink(scenario, &isolation, &output, reason.as_deref(), minutes)
         }
         Command::Campaign(campaign) => campaign.run(),
         Command::Results(results) => results.run(),
+        Command::Play => play::play(),
     }
 }
 
@@ -319,11 +334,19 @@ fn read_or_draw(
     }
 }
 
+/// Where the runs of a world take place.
+fn isolation(world: World, processes: bool) -> io::Result<Isolation> {
+    match processes || world.isolated() {
+        true => Isolation::processes(),
+        false => Ok(Isolation::Threads),
+    }
+}
+
 /// The exit code of a run.
 fn code(report: &Report) -> u8 {
     match &report.violation {
         None => 0,
-        Some(Violation::Panicked { .. }) => 5,
+        Some(Violation::Panicked { .. } | Violation::Crashed { .. }) => 5,
         Some(Violation::Stuck { .. } | Violation::DidNotStop { .. }) => 3,
         Some(_) => 1,
     }

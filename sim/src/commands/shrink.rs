@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use simulation::COMMIT;
+use simulation::campaign::{Isolation, play};
 use simulation::scenario::Scenario;
 use simulation::scenario::fault::KindName;
 use simulation::shrink::{Shrunk, shrink as reduce};
@@ -18,11 +19,17 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const NO_REASON: &str = "To be filled in: why this scenario is kept.";
 
 /// Reduces a scenario, and writes the result to a file.
-pub fn shrink(scenario: Scenario, output: &Path, reason: Option<&str>, time: Duration) -> io::Result<u8> {
+pub fn shrink(
+    scenario: Scenario,
+    isolation: &Isolation,
+    output: &Path,
+    reason: Option<&str>,
+    time: Duration,
+) -> io::Result<u8> {
     eprintln!("{}", size(&scenario));
     let began = Instant::now();
     let (mut printed, mut printed_at) = (size(&scenario), began);
-    let shrunk = reduce(scenario, |shrunk| {
+    let shrunk = reduce(scenario, isolation, |shrunk| {
         let size = size(&shrunk.scenario);
         if size != printed || printed_at.elapsed() > PROGRESS_INTERVAL {
             eprintln!("{size} after {} runs, {} s", shrunk.runs, began.elapsed().as_secs());
@@ -38,7 +45,7 @@ pub fn shrink(scenario: Scenario, output: &Path, reason: Option<&str>, time: Dur
         shrunk.scenario.expected = Some(shrunk.violation.to_owned());
     }
     // Again, for the evidence.
-    let report = simulation::run(shrunk.scenario.clone(), false);
+    let report = play(shrunk.scenario.clone(), isolation);
     let found = report.violations.iter().find(|violation| violation.name() == shrunk.violation);
     let evidence = found.map(|violation| format!("{violation:?}"));
     let text = text(&shrunk, reason, &evidence.unwrap_or_default());

@@ -228,6 +228,11 @@ pub enum Violation {
         /// The panic's message.
         message: String,
     },
+    /// The process of the run ended without a report, or took too long: see [`crate::campaign::play`].
+    Crashed {
+        /// How it ended, and the end of what it wrote to its standard error.
+        how: String,
+    },
 }
 
 impl Violation {
@@ -248,6 +253,7 @@ impl Violation {
                 | Violation::EndedUnexpectedly { .. }
                 | Violation::DidNotStop { .. }
                 | Violation::Panicked { .. }
+                | Violation::Crashed { .. }
         )
     }
 
@@ -262,6 +268,7 @@ impl Violation {
                 | Violation::EndedUnexpectedly { .. }
                 | Violation::DidNotStop { .. }
                 | Violation::Panicked { .. }
+                | Violation::Crashed { .. }
         )
     }
 }
@@ -373,6 +380,7 @@ mod tests {
             Violation::WrongProgress { partition: 0, next_offset: None, log_end: 7 },
             Violation::ReplicasDiffer { table: "events".to_owned(), nodes: (0, 2) },
             Violation::Stuck { partitions: BTreeMap::from([(-1, (None, 3)), (2, (Some(1), i64::MAX))]) },
+            Violation::Crashed { how: "signal: 11 (SIGSEGV)".to_owned() },
         ];
         for violation in durable.chain(others) {
             let json = serde_json::to_string(&violation).expect("it is written");

@@ -41,6 +41,13 @@ pub enum World {
     Full,
 }
 
+impl World {
+    /// True if each run needs a process of its own, because it leaves something behind in its process or may end it.
+    pub fn isolated(self) -> bool {
+        self == World::Full
+    }
+}
+
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.into())
@@ -116,6 +123,9 @@ pub enum ScenarioError {
     /// It is not TOML, or has other keys or values.
     #[error("not a scenario")]
     Toml(#[from] toml::de::Error),
+    /// It is not JSON, or has other keys or values.
+    #[error("not a scenario")]
+    Json(#[from] serde_json::Error),
     /// What a fault says cannot happen to its target.
     #[error("fault {id} cannot happen to its target")]
     Impossible {
@@ -232,6 +242,22 @@ impl Scenario {
         Services { tables: &self.tables, log: &self.log }
     }
 
+    /// The scenario of a JSON document, as it is serialized.
+    ///
+    /// # Errors
+    /// If it is not a scenario.
+    pub fn from_json(json: &[u8]) -> Result<Self, ScenarioError> {
+        serde_json::from_slice::<Scenario>(json)?.checked()
+    }
+
+    fn checked(self) -> Result<Self, ScenarioError> {
+        let is_possible = |fault: &&Fault| KindName::of(fault.kind, fault.target).is_some();
+        match self.faults.iter().find(|fault| !is_possible(fault)) {
+            Some(fault) => Err(ScenarioError::Impossible { id: fault.id }),
+            None => Ok(self),
+        }
+    }
+
     /// The text of its file.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a scenario has only values that TOML has")
@@ -242,12 +268,7 @@ impl FromStr for Scenario {
     type Err = ScenarioError;
 
     fn from_str(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Scenario = toml::from_str(text)?;
-        let is_possible = |fault: &&Fault| KindName::of(fault.kind, fault.target).is_some();
-        match scenario.faults.iter().find(|fault| !is_possible(fault)) {
-            Some(fault) => Err(ScenarioError::Impossible { id: fault.id }),
-            None => Ok(scenario),
-        }
+        toml::from_str::<Scenario>(text)?.checked()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::scenario::fault::{Direction, Fault, Host, Kind, Point, Target, Trigge
 /// Of more faults, no trigger is replaced by each point in turn.
 const FEW: usize = 3;
 
-impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
+impl<P: FnMut(&Shrunk) -> bool> Shrinker<'_, P> {
     pub(super) fn with_simpler_faults(&mut self) {
         for index in 0..self.scenario().faults.len() {
             self.with_simpler_trigger(index);

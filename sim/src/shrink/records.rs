@@ -46,7 +46,7 @@ const SIMPLER: [fn(&mut Item, usize); 10] = [
     |item, number| change_event(item, |event| event.id = number as i64),
 ];
 
-impl<P: FnMut(&Shrunk) -> bool> Shrinker<P> {
+impl<P: FnMut(&Shrunk) -> bool> Shrinker<'_, P> {
     pub(super) fn with_simpler_records(&mut self) {
         self.keep_with(|scenario| {
             for (number, item) in scenario.records.iter_mut().enumerate() {

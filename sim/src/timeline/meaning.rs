@@ -306,6 +306,11 @@ fn meaning(violation: &Violation) -> Meaning {
         Violation::Panicked { message } => {
             of("A panic", "Neither the pipeline nor the simulation may panic.", message.clone())
         }
+        Violation::Crashed { how } => of(
+            "A crash",
+            "The process of a run must end by itself, with a report.",
+            format!("It ended without one: {how}."),
+        ),
     }
 }
 

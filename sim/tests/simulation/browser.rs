@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use simulation::campaign::Isolation;
 use simulation::explain::record;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::workload::Bytes;
@@ -60,12 +61,23 @@ fn the_page_works_in_a_browser() {
     unchanged.faults.retain(|fault| fault.id != 999);
     let mut attack = sabotaged.clone();
     attack.records.iter_mut().for_each(|item| item.value = Some(Bytes(ATTACK.into())));
-    let timeline = named(record(sabotaged, &[]).1, "a store that drops writes");
+    let timeline = named(record(sabotaged, &[], &Isolation::Threads).1, "a store that drops writes");
     let cells: Vec<_> = timeline.cells.iter().map(|(key, _)| key.clone()).collect();
     write(&folder, "sabotaged.html", &timeline, None);
-    write(&folder, "two.html", &timeline, Some(&named(record(unchanged, &cells).1, "one that does not")));
-    write(&folder, "attack.html", &named(record(attack, &[]).1, "<script>alert(3)</script>"), None);
-    let cassandra = record(Scenario::draw(3, World::Cassandra, Profile::Standard), &[]).1;
+    write(
+        &folder,
+        "two.html",
+        &timeline,
+        Some(&named(record(unchanged, &cells, &Isolation::Threads).1, "one that does not")),
+    );
+    write(
+        &folder,
+        "attack.html",
+        &named(record(attack, &[], &Isolation::Threads).1, "<script>alert(3)</script>"),
+        None,
+    );
+    let cassandra =
+        record(Scenario::draw(3, World::Cassandra, Profile::Standard), &[], &Isolation::Threads).1;
     write(&folder, "cassandra.html", &named(cassandra, "a standard run"), None);
     let run = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);

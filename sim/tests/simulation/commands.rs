@@ -208,6 +208,42 @@ fn a_campaign_writes_each_failure_and_describes_it_as_json() {
 }
 
 #[test]
+fn a_campaign_in_processes_prints_the_document_of_one_in_threads() {
+    let document = |name: &str, more: &[&str]| -> (Option<i32>, Value) {
+        let arguments =
+            ["campaign", "--seeds", "3..9", "--profile", "sabotaged", "--json", "--failures", "failed"];
+        let output = run_in(&folder(name), &[arguments.as_slice(), more].concat());
+        let mut document: Value =
+            serde_json::from_slice(&output.stdout).expect("stdout is one JSON document");
+        for time in ["seconds", "seeds_per_second"] {
+            document[time] = Value::Null;
+        }
+        (output.status.code(), document)
+    };
+    let in_threads = document("threads", &[]);
+    assert_eq!(document("processes", &["--processes"]), in_threads);
+}
+
+#[test]
+fn a_scenario_is_reduced_and_explained_in_processes_as_in_threads() {
+    let folder = folder("isolated");
+    let explain = ["explain", "--seed", SABOTAGED, "--profile", "sabotaged"];
+    let (one, other) =
+        (run_in(&folder, &explain), run_in(&folder, &[explain.as_slice(), &["--processes"]].concat()));
+    assert_code(&one, 1);
+    assert_eq!((one.status, out(&one)), (other.status, out(&other)));
+    let mut scenario = Scenario::draw(1, World::Simple, Profile::Tiny);
+    scenario.options.partitions = 0;
+    std::fs::write(folder.join("panic.toml"), scenario.to_toml()).expect("a file is written");
+    let shrink = ["shrink", "panic.toml", "--processes", "--minutes", "0.000001"];
+    let output = run_in(&folder, &shrink);
+    assert_code(&output, 5);
+    // What the process of the run writes to its standard error.
+    assert_contains(&err(&output), &["panicked at"]);
+    assert_contains(&read(&folder.join("panic.small.toml")), &["# violation: panicked: "]);
+}
+
+#[test]
 fn a_campaign_until_the_first_failure_stops_at_the_least_seed_with_any_number_of_threads() {
     let folder = folder("first");
     // The first has no violation.
@@ -386,6 +422,7 @@ fn the_help_describes_every_command_its_options_and_the_exit_codes() {
             }
         }
     }
+    assert!(!out(&help).contains(" play "), "{}", out(&help));
     let campaign = run_in(&folder, &["campaign", "--help"]);
     assert_contains(&out(&campaign), &["Usage: cargo sim campaign", "cassandra, or all", "zombies"]);
 }

@@ -7,6 +7,7 @@ mod commands;
 mod damage;
 mod datacenters;
 mod determinism;
+mod isolation;
 mod network;
 mod profiles;
 mod regressions;

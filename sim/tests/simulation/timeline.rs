@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use simulation::campaign::Isolation;
 use simulation::explain::record;
 use simulation::run;
 use simulation::scenario::profile::Profile;
@@ -13,7 +14,7 @@ use simulation::timeline::{CellKey, Kind, Outcome, Timeline, page};
 const LARGEST_PAGE: usize = 3_000_000;
 
 fn recorded(seed: u64, world: World, profile: Profile) -> Timeline {
-    record(Scenario::draw(seed, world, profile), &[]).1
+    record(Scenario::draw(seed, world, profile), &[], &Isolation::Threads).1
 }
 
 #[test]
@@ -30,7 +31,7 @@ fn a_recorded_run_has_the_trace_of_one_that_is_not() {
     for (seed, world, profile) in runs {
         let scenario = Scenario::draw(seed, world, profile);
         let trace = run(scenario.clone(), false).trace;
-        let timeline = record(scenario, &[CellKey::Registry, CellKey::Progress(0)]).1;
+        let timeline = record(scenario, &[CellKey::Registry, CellKey::Progress(0)], &Isolation::Threads).1;
         let hash = format!("{:016x}", trace.hash);
         assert_eq!(
             (timeline.run.events, &timeline.run.hash),
