@@ -1,23 +1,20 @@
 //! The command that runs many seeds.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use simulation::COMMIT;
 use simulation::campaign::{Campaign, Limits};
 use simulation::observed::{FaultCounts, Sometimes};
 use simulation::scenario::World;
 use simulation::scenario::fault::KindName;
 use simulation::scenario::profile::Profile;
-use simulation::{COMMIT, Report, Seed};
 use strum::IntoEnumIterator;
 
-use super::{Repeat, code, isolation, write};
+use super::summary::{Failure, First, Summary};
+use super::{code, isolation};
 
 /// Time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -46,9 +43,10 @@ impl super::Campaign {
         }
         if self.json {
             let text = match results.as_slice() {
-                [one] => serde_json::to_string_pretty(&one.summary()),
+                [one] => serde_json::to_string_pretty(&one.summary),
                 several => {
-                    serde_json::to_string_pretty(&several.iter().map(Results::summary).collect::<Vec<_>>())
+                    let summaries: Vec<&Summary> = several.iter().map(|result| &result.summary).collect();
+                    serde_json::to_string_pretty(&summaries)
                 }
             };
             writeln!(io::stdout().lock(), "{}", text?)?;
@@ -97,19 +95,29 @@ impl super::Campaign {
         }
         let first = failures.first().filter(|_| self.first).map(|failure| First {
             seed: failure.seed,
-            violation: failure.violation,
+            violation: failure.violation.clone(),
             seeds: failure.seed - limits.seeds.start + 1,
         });
-        Ok(Results {
-            world,
-            profile,
-            seeds: limits.seeds.clone(),
+        let Campaign { observed, runs, simulated_ms, .. } = &campaign;
+        let faults = KindName::iter().map(|kind| (kind.to_string(), observed.faults(kind)));
+        let situations =
+            Sometimes::iter().map(|situation| (situation.to_string(), observed.count(situation)));
+        let summary = Summary {
+            world: world.to_string(),
+            profile: profile.to_string(),
+            commit: COMMIT.to_owned(),
+            seeds: format!("{}..{}", limits.seeds.start, limits.seeds.end),
+            runs: *runs,
             seconds,
-            campaign,
+            seeds_per_second: *runs as f64 / seconds,
+            simulated_seconds: simulated_ms / 1_000,
+            faults: faults.filter(|(_, FaultCounts { planned, .. })| *planned > 0).collect(),
+            situations: situations.collect(),
+            missed,
             first,
             failures,
-            missed,
-        })
+        };
+        Ok(Results { campaign, summary })
     }
 }
 
@@ -153,123 +161,31 @@ impl std::fmt::Display for Progress {
     }
 }
 
-/// A failed run, whose file is written.
-#[derive(Debug, Serialize)]
-struct Failure {
-    seed: Seed,
-    violation: &'static str,
-    evidence: String,
-    simulated_ms: u64,
-    file: PathBuf,
-    repeat: String,
-    /// Why the file could not be written.
-    #[serde(skip)]
-    error: Option<io::Error>,
-}
-
-impl Failure {
-    /// Writes the scenario of a run that failed.
-    fn of(report: &Report, folder: &Path) -> Option<Self> {
-        let Report { scenario, simulated_ms, .. } = report;
-        let violation = report.violation.as_ref()?;
-        let (file, error) = match write(scenario, folder) {
-            Ok(file) => (file, None),
-            Err(error) => (PathBuf::new(), Some(error)),
-        };
-        Some(Self {
-            seed: scenario.seed,
-            violation: violation.name(),
-            evidence: format!("{violation:?}"),
-            simulated_ms: *simulated_ms,
-            file,
-            repeat: Repeat(scenario).to_string(),
-            error,
-        })
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { seed, violation, evidence, simulated_ms, file, .. } = self;
-        write!(
-            f,
-            "seed {seed} after {simulated_ms} ms: {violation}: {evidence}; scenario in {}",
-            file.display()
-        )
-    }
-}
-
-/// The first failure of a campaign that stops there.
-#[derive(Debug, Serialize)]
-struct First {
-    seed: Seed,
-    violation: &'static str,
-    /// Number of seeds from the start of the range up to this one.
-    seeds: u64,
-}
-
 /// The results of a campaign.
 struct Results {
-    world: World,
-    profile: Profile,
-    seeds: Range<Seed>,
-    seconds: f64,
     campaign: Campaign,
-    first: Option<First>,
-    failures: Vec<Failure>,
-    missed: Vec<String>,
-}
-
-/// The same as a JSON document.
-#[derive(Serialize)]
-struct Summary<'a> {
-    world: String,
-    profile: Profile,
-    commit: &'static str,
-    seeds: String,
-    runs: u64,
-    seconds: f64,
-    seeds_per_second: f64,
-    simulated_seconds: u64,
-    faults: BTreeMap<&'static str, Counts>,
-    situations: BTreeMap<&'static str, u64>,
-    missed: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first: Option<&'a First>,
-    failures: &'a [Failure],
-}
-
-#[derive(Serialize)]
-struct Counts {
-    planned: u64,
-    begun: u64,
-    effective: u64,
-    effects: u64,
+    summary: Summary,
 }
 
 impl Results {
     fn code(&self) -> u8 {
         let failed = self.campaign.failures.iter().map(code).max();
-        failed.unwrap_or(if self.missed.is_empty() { 0 } else { 4 })
-    }
-
-    fn seeds_per_second(&self) -> f64 {
-        self.campaign.runs as f64 / self.seconds
+        failed.unwrap_or(if self.summary.missed.is_empty() { 0 } else { 4 })
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Campaign { observed, runs, events, simulated_ms, .. } = &self.campaign;
+        let Campaign { observed, events, simulated_ms, .. } = &self.campaign;
         writeln!(out, "{observed}")?;
-        let Self { world, profile, seconds, failures, .. } = self;
+        let Summary { world, profile, runs, seconds, seeds_per_second, missed, first, failures, .. } =
+            &self.summary;
         writeln!(
             out,
-            "{runs} seeds ({world}, {profile}) in {seconds:.0} s, {:.1} per second; {events} events, {} s of \
-             simulated time; {} failed",
-            self.seeds_per_second(),
+            "{runs} seeds ({world}, {profile}) in {seconds:.0} s, {seeds_per_second:.1} per second; {events} \
+             events, {} s of simulated time; {} failed",
             simulated_ms / 1_000,
             failures.len()
         )?;
-        if let Some(First { seed, seeds, .. }) = &self.first {
+        if let Some(First { seed, seeds, .. }) = first {
             writeln!(out, "stopped at seed {seed}, the first that failed of {seeds}")?;
         }
         for failure in failures {
@@ -282,33 +198,9 @@ impl Results {
             writeln!(out, "  its scenario is in {}", file.display())?;
             writeln!(out, "  to repeat it with its trace: {repeat}")?;
         }
-        if !self.missed.is_empty() {
-            writeln!(out, "never reached: {}", self.missed.join(", "))?;
+        if !missed.is_empty() {
+            writeln!(out, "never reached: {}", missed.join(", "))?;
         }
         Ok(())
-    }
-
-    fn summary(&self) -> Summary<'_> {
-        let Campaign { observed, runs, simulated_ms, .. } = &self.campaign;
-        let faults = KindName::iter().filter_map(|kind| {
-            let FaultCounts { planned, begun, effective, effects } = observed.faults(kind);
-            (planned > 0).then(|| (kind.into(), Counts { planned, begun, effective, effects }))
-        });
-        let situations = Sometimes::iter().map(|situation| (situation.into(), observed.count(situation)));
-        Summary {
-            world: self.world.to_string(),
-            profile: self.profile,
-            commit: COMMIT,
-            seeds: format!("{}..{}", self.seeds.start, self.seeds.end),
-            runs: *runs,
-            seconds: self.seconds,
-            seeds_per_second: self.seeds_per_second(),
-            simulated_seconds: simulated_ms / 1_000,
-            faults: faults.collect(),
-            situations: situations.collect(),
-            missed: &self.missed,
-            first: self.first.as_ref(),
-            failures: &self.failures,
-        }
     }
 }

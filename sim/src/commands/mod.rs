@@ -6,6 +6,7 @@ mod one;
 mod play;
 mod results;
 mod shrink;
+mod summary;
 
 use std::fmt;
 use std::io;
@@ -382,5 +383,32 @@ impl fmt::Display for Repeat<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Scenario { seed, profile, .. } = self.0;
         write!(f, "cargo sim run --seed {seed} --world {} --profile {profile} --trace", self.0.world())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use simulation::campaign::play;
+
+    use super::summary::Failure;
+    use super::*;
+
+    #[test]
+    fn a_crash_has_an_exit_code_a_file_and_a_place_in_the_document_of_its_campaign() {
+        let time_limit = Duration::from_secs(60);
+        let isolation = Isolation::Processes { program: "/bin/false".into(), time_limit };
+        let report = play(Scenario::draw(1, World::Simple, Profile::Tiny), &isolation);
+        assert_eq!(code(&report), 5, "{report}");
+        let folder = std::env::temp_dir().join(format!("simulation-crash-{}", std::process::id()));
+        let failure = Failure::of(&report, &folder).expect("it fails");
+        let read = read(&failure.file).expect("its scenario is written");
+        assert_eq!(read, report.scenario);
+        let json = serde_json::to_value(&failure).expect("it is written as JSON");
+        assert_eq!((&json["seed"], &json["violation"]), (&1.into(), &"crashed".into()));
+        assert!(
+            json["evidence"].as_str().is_some_and(|evidence| evidence.contains("exit status: 1")),
+            "{json}"
+        );
+        std::fs::remove_dir_all(&folder).expect("the folder is removed");
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::of_file;
+use super::summary::Summary;
 
 /// Lines of the page's table of days.
 const DAYS: usize = 60;
@@ -32,29 +33,12 @@ struct Entry {
     violations: BTreeMap<String, u64>,
 }
 
-/// What `campaign --json` prints, as far as it is kept.
-#[derive(Deserialize)]
-struct Printed {
-    world: String,
-    profile: String,
-    commit: String,
-    seeds: String,
-    runs: u64,
-    seconds: f64,
-    failures: Vec<Failure>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    violation: String,
-}
-
-/// One campaign, or several.
+/// What `campaign --json` prints: one campaign, or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Document {
-    One(Printed),
-    Several(Vec<Printed>),
+    One(Box<Summary>),
+    Several(Vec<Summary>),
 }
 
 impl super::Results {
@@ -65,11 +49,11 @@ impl super::Results {
             false => Vec::new(),
         };
         for file in &self.files {
-            let printed = match parse(file)? {
-                Document::One(printed) => vec![printed],
-                Document::Several(printed) => printed,
+            let summaries = match parse(file)? {
+                Document::One(summary) => vec![*summary],
+                Document::Several(summaries) => summaries,
             };
-            for entry in printed.into_iter().map(|printed| printed.entry(self.date.as_deref())) {
+            for entry in summaries.into_iter().map(|summary| entry(summary, self.date.as_deref())) {
                 if !entries.contains(&entry) {
                     entries.push(entry);
                 }
@@ -96,16 +80,15 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     std::fs::write(file, text).map_err(|error| of_file(file, &error))
 }
 
-impl Printed {
-    fn entry(self, date: Option<&str>) -> Entry {
-        let Self { world, profile, commit, seeds, runs, seconds, failures } = self;
-        let mut violations = BTreeMap::new();
-        for Failure { violation } in failures {
-            *violations.entry(violation).or_default() += 1;
-        }
-        let date = date.unwrap_or_default().to_owned();
-        Entry { date, commit, world, profile, seeds, runs, seconds: seconds.round(), violations }
+/// The entry of a campaign.
+fn entry(summary: Summary, date: Option<&str>) -> Entry {
+    let Summary { world, profile, commit, seeds, runs, seconds, failures, .. } = summary;
+    let mut violations = BTreeMap::new();
+    for failure in failures {
+        *violations.entry(failure.violation).or_default() += 1;
     }
+    let date = date.unwrap_or_default().to_owned();
+    Entry { date, commit, world, profile, seeds, runs, seconds: seconds.round(), violations }
 }
 
 /// Sums of several campaigns.
@@ -176,9 +159,10 @@ fn page(entries: &[Entry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::summary::Failure;
     use super::*;
 
-    fn entry(date: &str, world: &str, runs: u64, violations: &[(&str, u64)]) -> Entry {
+    fn kept(date: &str, world: &str, runs: u64, violations: &[(&str, u64)]) -> Entry {
         let violations = violations.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         Entry {
             date: date.to_owned(),
@@ -195,9 +179,9 @@ mod tests {
     #[test]
     fn a_page_sums_what_was_run_and_found_and_begins_with_the_newest_day() {
         let entries = [
-            entry("2026-01-01", "simple", 1_200, &[]),
-            entry("2026-01-02", "simple", 800, &[("lost_event", 2)]),
-            entry("2026-01-02", "simple", 1, &[("lost_event", 1)]),
+            kept("2026-01-01", "simple", 1_200, &[]),
+            kept("2026-01-02", "simple", 800, &[("lost_event", 2)]),
+            kept("2026-01-02", "simple", 1, &[("lost_event", 1)]),
         ];
         let page = page(&entries);
         assert!(page.contains("| simple | standard | 2,001 | 1 | `lost_event` 3 |"), "{page}");
@@ -206,12 +190,42 @@ mod tests {
         assert!(newest.is_some() && newest < oldest, "{page}");
     }
 
+    fn summary(violations: &[&str]) -> Summary {
+        let failure = |(seed, violation): (usize, &&str)| Failure {
+            seed: seed as u64,
+            violation: (*violation).to_owned(),
+            evidence: "Stuck { partitions: {} }".to_owned(),
+            simulated_ms: 7,
+            file: "simple-tiny-0.toml".into(),
+            repeat: "cargo sim run".to_owned(),
+            error: None,
+        };
+        Summary {
+            world: "simple".to_owned(),
+            profile: "tiny".to_owned(),
+            commit: "c".to_owned(),
+            seeds: "0..9".to_owned(),
+            runs: 9,
+            seconds: 1.4,
+            seeds_per_second: 6.4,
+            simulated_seconds: 3,
+            faults: BTreeMap::new(),
+            situations: BTreeMap::new(),
+            missed: Vec::new(),
+            first: None,
+            failures: violations.iter().enumerate().map(failure).collect(),
+        }
+    }
+
     #[test]
     fn what_a_campaign_prints_becomes_an_entry() {
-        let text = r#"{"world":"simple","profile":"tiny","commit":"c","seeds":"0..9","runs":9,"seconds":1.4,
-            "seeds_per_second":1.0,"faults":{},"failures":[{"violation":"stuck","seed":1},{"violation":"stuck"}]}"#;
-        let printed: Printed = serde_json::from_str(text).expect("a document");
-        let entry = printed.entry(Some("2026-01-01"));
-        assert_eq!((entry.runs, entry.violations.get("stuck").copied()), (9, Some(2)));
+        let printed = serde_json::to_string(&summary(&["stuck", "stuck"])).expect("it is printed");
+        let Ok(Document::One(read)) = serde_json::from_str(&printed) else { panic!("{printed}") };
+        let entry = entry(*read, Some("2026-01-01"));
+        assert_eq!((entry.world.as_str(), entry.seeds.as_str(), entry.seconds), ("simple", "0..9", 1.0));
+        assert_eq!((entry.runs, entry.violations), (9, BTreeMap::from([("stuck".to_owned(), 2)])));
+        let printed = serde_json::to_string(&[summary(&[]), summary(&["stuck"])]).expect("it is printed");
+        let Ok(Document::Several(read)) = serde_json::from_str(&printed) else { panic!("{printed}") };
+        assert_eq!(read.iter().map(|summary| summary.failures.len()).collect::<Vec<_>>(), [0, 1]);
     }
 }
