@@ -24,6 +24,9 @@ const OF_CLIENTS: [(&str, bool); 4] = [
 
 const OF_ADDRESSES: &str = "connection_creation_rate";
 
+/// Quotas that Kafka has, and that would have no effect here.
+const NOT_SIMULATED: [&str; 2] = [OF_ADDRESSES, "request_percentage"];
+
 /// The message of an `INVALID_REQUEST`.
 type Refusal = String;
 
@@ -142,6 +145,7 @@ fn check(entity: &Entity, op: &OpData) -> Result<(), Refusal> {
             Err(format!("Proposed value for {key} is too large for {name}."))
         }
         Some(_) if (value % 1.0).abs() > 1e-6 => Err(format!("{key} cannot be a fractional value.")),
+        _ if NOT_SIMULATED.contains(&key) => Err(format!("The quota {key} is not simulated")),
         _ => Ok(()),
     }
 }

@@ -289,25 +289,24 @@ async fn quotas_are_described_by_any_broker() {
     let outcomes = alter_all(
         &bed,
         &[
-            (both, &[(PRODUCE, Some(10.0)), ("request_percentage", Some(12.5))]),
+            (both, &[(PRODUCE, Some(10.0)), ("controller_mutation_rate", Some(12.5))]),
             (&[("client-id", Some("app"))], &[(CONSUME, Some(20.0))]),
-            (&[("ip", Some("127.0.0.1"))], &[("connection_creation_rate", Some(3.0))]),
         ],
         false,
     )
     .await;
-    assert_eq!(outcomes, vec![Ok(()); 3]);
-    let of_both = "client-id <default>, user anna, producer_byte_rate=10, request_percentage=12.5".to_owned();
+    assert_eq!(outcomes, vec![Ok(()); 2]);
+    let of_both =
+        "client-id <default>, user anna, controller_mutation_rate=12.5, producer_byte_rate=10".to_owned();
     let of_app = "client-id app, consumer_byte_rate=20".to_owned();
-    let of_ip = "ip 127.0.0.1, connection_creation_rate=3".to_owned();
     let all = described(&bed, &[], false).await;
-    assert_eq!(all.map(|all| all.len()), Ok(3));
+    assert_eq!(all.map(|all| all.len()), Ok(2));
     let any = ("client-id", 2, None);
     assert_eq!(described(&bed, &[any], false).await, Ok(vec![of_both.clone(), of_app.clone()]));
     assert_eq!(described(&bed, &[any], true).await, Ok(vec![of_app.clone()]));
     assert_eq!(described(&bed, &[("client-id", 1, None)], false).await, Ok(vec![of_both.clone()]));
     assert_eq!(described(&bed, &[("client-id", 0, Some("app"))], false).await, Ok(vec![of_app]));
-    assert_eq!(described(&bed, &[("ip", 2, None)], true).await, Ok(vec![of_ip]));
+    assert_eq!(described(&bed, &[("ip", 2, None)], true).await, Ok(Vec::new()));
     assert_eq!(described(&bed, &[any, ("user", 0, Some("anna"))], true).await, Ok(vec![of_both]));
     for (filter, error) in [
         (&[("", 2, None)][..], ErrorCode::InvalidRequest),
@@ -342,6 +341,10 @@ async fn a_change_of_a_quota_that_is_not_allowed_is_refused() {
         (user, &[(PRODUCE, Some(1.5))], "cannot be a fractional value"),
         (user, &[(PRODUCE, Some(1e30))], "too large for a LONG"),
         (ip, &[("connection_creation_rate", Some(1e10))], "too large for an INT"),
+        (ip, &[("connection_creation_rate", Some(3.0))], "connection_creation_rate is not simulated"),
+        (user, &[("request_percentage", Some(-1.0))], "must be greater than 0"),
+        (user, &[("request_percentage", Some(12.5))], "request_percentage is not simulated"),
+        (user, &[(PRODUCE, Some(1.0)), ("request_percentage", Some(5.0))], "is not simulated"),
         (user, &[(PRODUCE, Some(1.0)), (PRODUCE, None)], "Duplicate quota key"),
     ] {
         let outcome = alter_all(&bed, &[(entity, ops)], false).await.pop().expect("an outcome");
