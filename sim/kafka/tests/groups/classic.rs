@@ -79,7 +79,7 @@ pub fn member_id(bench: &mut Bench) -> String {
 }
 
 /// Members of a stable group, the leader first, and the generation.
-fn stable(bench: &mut Bench, count: usize) -> (Vec<String>, i32) {
+pub fn stable(bench: &mut Bench, count: usize) -> (Vec<String>, i32) {
     let ids: Vec<String> = (0..count).map(|_| member_id(bench)).collect();
     let tokens: Vec<Token> = ids.iter().map(|id| bench.send(5, join(id))).collect();
     bench.pass(6_000);

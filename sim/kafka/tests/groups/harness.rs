@@ -33,6 +33,7 @@ pub struct Bench {
     pub open: VecDeque<BatchId>,
     pub reload_asked: bool,
     versions: BTreeMap<Token, i16>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 pub fn text(text: &str) -> StrBytes {
@@ -93,6 +94,7 @@ impl Bench {
             open: VecDeque::new(),
             reload_asked: false,
             versions: BTreeMap::new(),
+            observer: None,
         }
     }
 
@@ -100,7 +102,8 @@ impl Bench {
     pub fn observed(observer: Arc<dyn Observer>) -> Self {
         let mut bench = Self::new();
         let shard = GroupShard::new(bench.config.clone(), bench.topics.clone());
-        bench.shard = shard.observed(NodeId(1), Some(observer));
+        bench.shard = shard.observed(NodeId(1), Some(observer.clone()));
+        bench.observer = Some(observer);
         assert_eq!(bench.shard.loaded(bench.now), Effects::default());
         bench
     }
@@ -184,7 +187,8 @@ impl Bench {
 
     /// In the same way, with a high watermark below which there are this many records.
     pub fn reload_from(&mut self, high_watermark: usize) -> Vec<(Token, GroupResponse)> {
-        let mut shard = GroupShard::new(self.config.clone(), self.topics.clone());
+        let shard = GroupShard::new(self.config.clone(), self.topics.clone());
+        let mut shard = shard.observed(NodeId(1), self.observer.clone());
         self.open.clear();
         for (place, (record, producer)) in self.log.iter().enumerate() {
             if place == high_watermark {

@@ -7,7 +7,7 @@ use proto_kafka::messages::*;
 use simulated_kafka::cluster::observe::Event;
 use simulated_kafka::types::NodeId;
 
-use crate::classic::{REBALANCE, SESSION, heartbeat, join, leave, member_id, static_join, sync};
+use crate::classic::{self, REBALANCE, SESSION, heartbeat, join, leave, member_id, static_join, sync};
 use crate::consumer::{joins, keeps, owns, pair, static_joins};
 use crate::harness::{Bench, GROUP, answer, code, text};
 use crate::migration::{all_of_a, classic_member};
@@ -103,6 +103,21 @@ fn members_of_a_classic_group_that_are_late_in_a_rebalance_are_reported_as_such(
     }
     let removed = format!("removed {other} RebalanceTimeout");
     assert!(recorder.take().contains(&removed));
+}
+
+#[test]
+fn a_member_that_a_smaller_group_does_not_hold_any_more_is_reported_as_such() {
+    let (mut bench, recorder) = changes();
+    let (ids, _) = classic::stable(&mut bench, 2);
+    bench.config.max_size = 1;
+    bench.reload();
+    // What was loaded is nothing new.
+    assert_eq!(recorder.take().last().map(String::as_str), Some("Classic PreparingRebalance 1: 2"));
+    let token = bench.send(5, join(&ids[0]));
+    assert_eq!(bench.join_now(5, join(&ids[1])).error_code, code(Error::GroupMaxSizeReached));
+    assert_eq!(recorder.take()[..1], [format!("removed {} GroupFull", ids[1])]);
+    bench.pass(i64::from(REBALANCE));
+    assert_eq!(answer!(bench, token, JoinGroup).members.len(), 1);
 }
 
 #[test]

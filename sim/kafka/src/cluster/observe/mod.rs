@@ -4,8 +4,8 @@
 //! point. Brokers behave in the same way with and without an observer, and nothing is computed for one that is not there.
 //!
 //! Brokers, coordinators and the controller report each for itself, from what they know: a broker that was paused or cut off
-//! may report that it leads, or that a member's session is over, while others know better. Events of a process end with it:
-//! its death reports nothing by itself.
+//! may report that it leads, or that a member's session is over, while others know better. A process that dies closes its
+//! connections, and reports nothing else of what ends with it.
 
 mod event;
 
