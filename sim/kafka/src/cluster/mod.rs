@@ -21,6 +21,7 @@ mod options;
 mod properties;
 mod random;
 mod shards;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
