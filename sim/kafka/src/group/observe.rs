@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::classic::ClassicGroup;
+use super::classic::{ClassicGroup, Member};
 use super::env::Env;
 use super::records::{self, Entry};
 use super::subscription::Named;
@@ -128,10 +128,9 @@ impl ClassicGroup {
     }
 
     /// Reports a member that has joined.
-    pub(super) fn see_joined(&self, env: &Env<'_>, id: &str) {
-        if let Some(member) = self.members.get(id) {
-            see_joined(env.observed, &self.id, id, member.instance_id.as_deref(), &member.client_id);
-        }
+    pub(super) fn see_joined(&self, env: &Env<'_>, member: &Member) {
+        let instance = member.instance_id.as_deref();
+        see_joined(env.observed, &self.id, &member.id, instance, &member.client_id);
     }
 
     /// Reports a member that is not in the group any more.

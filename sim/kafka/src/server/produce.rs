@@ -48,8 +48,10 @@ pub(super) async fn serve(
     }
     let mut outcomes = append_all(broker, &request, wanted, raw.version).await;
     if request.acks == 0 {
-        let image = broker.image();
-        outcomes.iter().for_each(|outcome| see(broker, &image, outcome));
+        if broker.cluster.witness.is_on() {
+            let image = broker.image();
+            outcomes.iter().for_each(|outcome| see(broker, &image, outcome));
+        }
         // The client expects no response, so that a closed connection is how it learns of an error.
         return match outcomes.iter().find_map(|outcome| outcome.result.as_ref().err()) {
             Some(error) => Err(unacknowledged(raw, *error)),

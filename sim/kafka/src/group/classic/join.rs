@@ -166,9 +166,8 @@ impl ClassicGroup {
         if self.state == State::PreparingRebalance && self.from_empty {
             self.new_member_added = true;
         }
-        let id = member.id.clone();
+        self.see_joined(env, &member);
         self.add(member);
-        self.see_joined(env, &id);
         self.rebalance_or_complete(env);
     }
 

@@ -62,9 +62,9 @@ impl ClassicGroup {
             expires: Some(env.after_ms(removed.session_timeout)),
             ..removed
         };
-        self.members.insert(new.to_owned(), member);
         self.see_removed(env, old, Removal::Replaced);
-        self.see_joined(env, new);
+        self.see_joined(env, &member);
+        self.members.insert(new.to_owned(), member);
     }
 
     /// The record of the replacement is committed: the member gets the current generation.

@@ -86,7 +86,7 @@ impl GroupShard {
         for gone in group.members.keys().filter(|id| !classic.members.contains_key(*id)) {
             classic.see_removed(&env, gone, why);
         }
-        for new in classic.members.keys().filter(|id| !group.members.contains_key(*id)) {
+        for new in classic.members.values().filter(|member| !group.members.contains_key(&member.id)) {
             classic.see_joined(&env, new);
         }
         classic.see_state(&env);
