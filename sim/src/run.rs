@@ -16,7 +16,7 @@ use madsim::runtime::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::network::Network;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::COMMIT;
 use crate::context::{SimContext, Triggered};
@@ -230,7 +230,8 @@ async fn execute<L: LogService, T: TablesService>(
     }
     injector.heal().await;
     // All records have been appended by now; this only checks that the producer did not fail.
-    let produced = producer.await;
+    let limit = Duration::from_millis(context.options.settle_limit_ms);
+    let produced = timeout(limit, producer).await.expect("all records are appended soon after the faults");
     produced.expect("the producer does not panic");
 
     log.settle().await;

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use simulation::campaign::{Campaign, Limits};
+use simulation::campaign::{Campaign, Isolation, Limits};
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, World};
 use simulation::{Seed, run};
@@ -11,18 +12,25 @@ use simulation::{Seed, run};
 /// Seeds of every test run.
 const SIMPLE: Range<Seed> = 0..2_000;
 const CASSANDRA: Range<Seed> = 0..500;
+const FULL: Range<Seed> = 0..200;
 
 /// Failures that are reported in full.
 const REPORTED: usize = 3;
 
 /// Run once for all tests that need it.
 fn campaign(world: World) -> &'static Campaign {
-    static CAMPAIGNS: [OnceLock<Campaign>; 2] = [OnceLock::new(), OnceLock::new()];
+    static CAMPAIGNS: [OnceLock<Campaign>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
     let (index, seeds) = match world {
         World::Simple => (0, SIMPLE),
         World::Cassandra => (1, CASSANDRA),
+        World::Full => (2, FULL),
     };
-    CAMPAIGNS[index].get_or_init(|| Campaign::run(world, Profile::Standard, &Limits::seeds(seeds), |_, _| {}))
+    let mut limits = Limits::seeds(seeds);
+    if world.isolated() {
+        let time_limit = Duration::from_secs(300);
+        limits.isolation = Isolation::Processes { program: env!("CARGO_BIN_EXE_simulation").into(), time_limit };
+    }
+    CAMPAIGNS[index].get_or_init(|| Campaign::run(world, Profile::Standard, &limits, |_, _| {}))
 }
 
 fn assert_no_failures(world: World) {
@@ -55,6 +63,16 @@ fn seeds_on_simple_services_end_in_the_ground_truth() {
 #[test]
 fn seeds_on_cassandra_end_in_the_ground_truth() {
     assert_no_failures(World::Cassandra);
+}
+
+#[test]
+fn seeds_on_kafka_and_cassandra_end_in_the_ground_truth() {
+    assert_no_failures(World::Full);
+}
+
+#[test]
+fn every_fault_takes_effect_and_every_rare_situation_occurs_on_kafka_and_cassandra() {
+    assert_everything_happened(World::Full);
 }
 
 #[test]

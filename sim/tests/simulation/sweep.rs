@@ -105,7 +105,7 @@ fn messages(scenario: &Scenario, point: Point, nth: u64) -> Vec<Fault> {
         (World::Simple, Moment::Before) => (Target::Requests(service), vec![lost, late, unanswered]),
         // The response of this request is on its way: the next request.
         (World::Simple, Moment::After) => (Target::Requests(service), vec![lost]),
-        (World::Cassandra, _) => (Target::Replicas, vec![lost, late]),
+        (World::Cassandra | World::Full, _) => (Target::Replicas, vec![lost, late]),
     };
     let fault = |kind| {
         let trigger = at(scenario, point, nth);

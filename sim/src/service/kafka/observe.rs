@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use simulated_kafka::cluster::observe::{CoordinatorKind, EndedBy, Event, GroupProtocol, Observer, Removal};
 use simulated_kafka::error::ErrorCode;
+use tokio::sync::Notify;
 
 use crate::context::SimContext;
 use crate::observed::Sometimes;
@@ -21,6 +22,8 @@ const LATE_MARKER_MS: u64 = 300;
 pub(crate) struct Observing {
     context: Weak<SimContext>,
     seen: Mutex<History>,
+    /// Wakes the task that follows the log.
+    moved: Arc<Notify>,
 }
 
 /// What was seen so far.
@@ -30,8 +33,8 @@ struct History {
     high_watermarks: BTreeMap<i32, i64>,
     /// By partition, where a log was cut off that was longer: the end before.
     truncated: BTreeMap<i32, i64>,
-    /// By partition, the epoch of the leader that was elected although it was not in sync.
-    unclean: BTreeMap<i32, i32>,
+    /// Partitions and epochs of leaders that were elected although they may lack committed records, and have not begun.
+    may_shrink: BTreeSet<(i32, i32)>,
     /// By producer, when the first marker of its transaction was written.
     markers: BTreeMap<i64, (u64, i32)>,
     /// The group's protocol and state.
@@ -43,7 +46,18 @@ struct History {
 
 impl Observing {
     pub fn new(context: &Arc<SimContext>) -> Arc<Self> {
-        Arc::new(Self { context: Arc::downgrade(context), seen: Mutex::default() })
+        let (context, moved) = (Arc::downgrade(context), Arc::new(Notify::new()));
+        tokio::spawn(follow(context.clone(), moved.clone()));
+        Arc::new(Self { context, seen: Mutex::default(), moved })
+    }
+}
+
+/// Follows the log as soon as it may have more: later the leader may not run, and what consumers have read would not be known.
+async fn follow(context: Weak<SimContext>, moved: Arc<Notify>) {
+    loop {
+        moved.notified().await;
+        let Some(context) = context.upgrade() else { return };
+        context.follow_log();
     }
 }
 
@@ -70,6 +84,9 @@ impl Observer for Observing {
         if let Some(step) = step(event) {
             let point = Point { step, moment: Moment::Before };
             context.trigger(point, None, Caller { worker: None, life: 0 });
+        }
+        if matches!(event, Event::HighWatermarkAdvanced { topic: TOPIC, .. }) {
+            self.moved.notify_one();
         }
         let mut history = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         situations(event).for_each(|situation| context.observe(situation));
@@ -185,12 +202,10 @@ impl History {
             }
             Event::LeaderBegan { topic: TOPIC, partition, high_watermark, epoch, end, .. } => {
                 // Everybody who had a record has lost it, or does not lead.
-                let may_shrink =
-                    self.unclean.get(&partition) == Some(&epoch) || context.damage().logs_may_shrink;
+                let may_shrink = self.may_shrink.remove(&(partition, epoch));
                 if may_shrink && context.truncated(partition, end) {
-                    context.note_event(format_args!(
-                        "committed records of partition {partition} from offset {end} on are lost"
-                    ));
+                    let lost = format_args!("committed records of partition {partition} from offset {end} on are lost");
+                    context.note_event(lost);
                     context.damage().done = true;
                 }
                 if self.high_watermarks.get(&partition).is_some_and(|greatest| high_watermark < *greatest) {
@@ -200,9 +215,13 @@ impl History {
                     context.observe(Sometimes::LeaderMovedMidBatch);
                 }
             }
-            Event::LeaderElected { topic: TOPIC, partition, epoch, is_clean: false, .. } => {
-                self.unclean.insert(partition, epoch);
-                context.observe(Sometimes::UncleanElection);
+            Event::LeaderElected { topic: TOPIC, partition, epoch, is_clean, .. } => {
+                if !is_clean {
+                    context.observe(Sometimes::UncleanElection);
+                }
+                if !is_clean || context.damage().logs_may_shrink {
+                    self.may_shrink.insert((partition, epoch));
+                }
             }
             Event::Truncated { topic: TOPIC, partition, from_end, to_end, .. } if to_end < from_end => {
                 self.truncated.insert(partition, from_end);
