@@ -18,19 +18,20 @@ impl Usage {
         Self { process, began: Instant::now() }
     }
 
-    /// The time that all threads have used, in the program and in the kernel; the time since it began where the system does not
-    /// have a file with that. A process that has ended has it until its parent takes its exit code.
+    /// The time that all threads have used, in the program and in the kernel, and all children that have ended; the time since
+    /// it began where the system does not have a file with that. A process that has ended has it until its parent takes its
+    /// exit code.
     pub fn time(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.process));
         text.ok().and_then(|text| of_stat(&text)).unwrap_or_else(|| self.began.elapsed())
     }
 }
 
-/// The time in a file `stat`: the fields 14 and 15, where the second is a name in brackets that may contain spaces.
+/// The time in a file `stat`: the fields 14 to 17, where the second is a name in brackets that may contain spaces.
 fn of_stat(text: &str) -> Option<Duration> {
     let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let fields: Vec<u64> = fields.split_whitespace().skip(11).map_while(|field| field.parse().ok()).collect();
+    let ticks: u64 = fields.get(..4)?.iter().sum();
     Duration::try_from_secs_f64(ticks as f64 / TICKS).ok()
 }
 
@@ -39,9 +40,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_of_a_process_is_the_sum_of_two_fields() {
-        let text = "17 (a (b) c) R 1 17 17 0 -1 4194304 106 0 0 0 250 50 7 8 39 19 1 0 1000 0 0\n";
-        assert_eq!(of_stat(text), Some(Duration::from_secs(3)));
+    fn the_time_of_a_process_is_the_sum_of_four_fields() {
+        let text = "17 (a (b) c) R 1 17 17 0 -1 4194304 106 0 0 0 250 50 70 30 39 19 1 0 1000 0 0\n";
+        assert_eq!(of_stat(text), Some(Duration::from_secs(4)));
         assert_eq!(of_stat("17 (a) R 1 17"), None);
         assert_eq!(of_stat(""), None);
     }
