@@ -240,6 +240,8 @@ impl Sometimes {
                 | Sometimes::CrashAfterRows
                 | Sometimes::CrashAtProgress
                 | Sometimes::UnsyncedRecordsLost
+                | Sometimes::CountPinnedWhileCacheFull
+                | Sometimes::FetchFromFormerLeader
                 | Sometimes::UncleanElection
                 | Sometimes::MarkerLateInSecondPartition
                 | Sometimes::TransactionTimedOut

@@ -44,6 +44,12 @@ impl fmt::Display for Caller {
     }
 }
 
+/// The worker at an address.
+#[cfg(feature = "full")]
+pub(crate) fn worker_of(ip: IpAddr) -> Option<u8> {
+    (0..=u8::MAX - 1).find(|index| worker_ip(*index) == ip)
+}
+
 /// A worker's address.
 pub(crate) fn worker_ip(index: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 1, index + 1).into()

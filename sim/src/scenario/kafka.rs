@@ -123,6 +123,8 @@ impl KafkaCluster {
         options.retransmission = ms(200);
         options.shutdown_timeout = ms(2_000);
         options.auto_create_topics = false;
+        // As the guarantee requires it.
+        options.controller.topic_defaults.insert("min.insync.replicas".to_owned(), "2".to_owned());
         options.rack_aware = true;
         options.groups.min_session_timeout = SHORTEST_SESSION_MS as i32;
         let session_ms = Self::session_ms(run);

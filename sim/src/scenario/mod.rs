@@ -134,6 +134,9 @@ pub enum ScenarioError {
     },
 }
 
+/// The shortest time with faults on a Kafka cluster.
+const SHORTEST_CHAOS_ON_KAFKA_MS: u64 = 8_000;
+
 /// A scenario whose records and faults are not drawn yet.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -180,6 +183,8 @@ impl Draft {
             World::Simple | World::Cassandra => Log::Simple,
             World::Full => {
                 shape.records = shape.records.min(100);
+                // Brokers and members need seconds to notice that another one is down.
+                options.chaos_ms = options.chaos_ms.max(SHORTEST_CHAOS_ON_KAFKA_MS);
                 Log::Kafka(KafkaCluster::draw(seed, &options))
             }
         };

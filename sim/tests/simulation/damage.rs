@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use simulation::observed::Sometimes;
-use simulation::run;
 use simulation::scenario::fault::KindName;
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, World};
+
+use crate::played::played;
 
 fn assert_named(world: World, seeds: u64) {
     let mut outcomes: BTreeMap<KindName, [u64; 4]> = BTreeMap::new();
@@ -16,7 +17,7 @@ fn assert_named(world: World, seeds: u64) {
     for seed in 0..seeds {
         let scenario = Draft::new(seed, world, Profile::Standard).damaged();
         let kind = scenario.faults.last().expect("it is damaged").name();
-        let report = run(scenario, false);
+        let report = played(scenario);
         assert_eq!(report.violation, None, "{report}");
         let counts = outcomes.entry(kind).or_default();
         counts[0] += u64::from(report.observed.faults(kind).effective > 0);
@@ -32,12 +33,22 @@ fn assert_named(world: World, seeds: u64) {
         let is_of_a_replica = matches!(kind, KindName::PowerLost | KindName::DiskWiped);
         assert!(refused + found > 0 || is_of_a_replica, "{kind} was never noticed");
     }
-    assert_eq!(outcomes.len(), if world == World::Simple { 5 } else { 8 }, "{outcomes:?}");
+    let kinds = match world {
+        World::Simple => 5,
+        World::Cassandra => 8,
+        World::Full => 9,
+    };
+    assert_eq!(outcomes.len(), kinds, "{outcomes:?}");
 }
 
 #[test]
 fn damage_is_refused_or_named() {
     assert_named(World::Simple, 60);
+}
+
+#[test]
+fn damage_is_refused_or_named_on_kafka_and_cassandra() {
+    assert_named(World::Full, 60);
 }
 
 #[test]

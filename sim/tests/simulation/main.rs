@@ -9,6 +9,7 @@ mod datacenters;
 mod determinism;
 mod isolation;
 mod network;
+mod played;
 mod profiles;
 mod regressions;
 mod seeds;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use simulated_hosts::LinkFault;
-use simulation::run;
 use simulation::scenario::fault::{Direction, Fault, Kind, KindName, Target, Trigger};
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Scenario, World};
 use strum::IntoEnumIterator;
+
+use crate::played::played;
 
 const DRAWN: u64 = 200;
 
@@ -24,7 +25,7 @@ fn assert_survived(world: World, seeds: u64) {
     for profile in Profile::survivable() {
         let mut effects = 0;
         for seed in 0..seeds {
-            let report = run(Scenario::draw(seed, world, profile), false);
+            let report = played(Scenario::draw(seed, world, profile));
             assert_eq!(report.violation, None, "{report}");
             effects += KindName::iter().map(|kind| report.observed.faults(kind).effects).sum::<u64>();
         }
@@ -43,10 +44,14 @@ fn every_profile_is_survived_on_cassandra() {
 }
 
 #[test]
+fn every_profile_is_survived_on_kafka_and_cassandra() {
+    assert_survived(World::Full, 2);
+}
+
+#[test]
 fn what_is_lost_by_the_sabotaged_profile_is_found() {
-    for (world, seeds) in [(World::Simple, 10), (World::Cassandra, 10)] {
-        let fails =
-            |seed: &u64| run(Scenario::draw(*seed, world, Profile::Sabotaged), false).violation.is_some();
+    for (world, seeds) in [(World::Simple, 10), (World::Cassandra, 10), (World::Full, 5)] {
+        let fails = |seed: &u64| played(Scenario::draw(*seed, world, Profile::Sabotaged)).violation.is_some();
         let found = (0..seeds).filter(fails).count();
         assert!(found as u64 * 3 > seeds, "{found} of {seeds} on {world}");
     }
@@ -77,19 +82,21 @@ fn zombies_are_cut_off_in_one_direction_or_paused_for_about_the_session_timeout(
             let drawn = scenario.faults.iter().filter(|fault| fault.id > Fault::ADDED);
             for fault in drawn {
                 let name = fault.name();
-                if let (KindName::LinkCut | KindName::ClientLinkCut, Target::Link { direction, .. }) =
-                    (name, fault.target)
-                {
+                let cut =
+                    matches!(name, KindName::LinkCut | KindName::ClientLinkCut | KindName::ConsumerLinkCut);
+                if let (true, Target::Link { direction, .. }) = (cut, fault.target) {
                     assert_ne!(direction, Direction::Both);
                 }
-                if matches!(name, KindName::WorkerPaused | KindName::LinkCut | KindName::ClientLinkCut) {
+                if cut || name == KindName::WorkerPaused {
                     let percent = fault.duration_ms * 100 / scenario.options.session_timeout_ms;
                     assert!((49..=400).contains(&percent), "{percent} %");
                 }
             }
         }
-        let some = drawn(Profile::Zombies, world)
-            .any(|scenario| kinds(&scenario).contains(&KindName::GroupShuffled));
+        // Kafka's group cannot be made to reassign partitions without a reason.
+        let reassigned =
+            if world == World::Full { KindName::PartitionAdded } else { KindName::GroupShuffled };
+        let some = drawn(Profile::Zombies, world).any(|scenario| kinds(&scenario).contains(&reassigned));
         assert!(some, "{world}");
     }
 }
@@ -114,8 +121,12 @@ fn storms_have_high_rates_short_timeouts_and_kills() {
                 }
             }
         }
-        let mut expected = BTreeSet::from([KindName::WorkerKilled, KindName::ServiceKilled]);
-        if world == World::Cassandra {
+        let mut expected = BTreeSet::from([KindName::WorkerKilled]);
+        match world {
+            World::Full => expected.extend([KindName::BrokerKilled, KindName::AllBrokersKilled]),
+            World::Simple | World::Cassandra => expected.extend([KindName::ServiceKilled]),
+        }
+        if world != World::Simple {
             expected.extend([KindName::NodeKilled, KindName::AllNodesKilled, KindName::CoordinatorKilled]);
         }
         assert_eq!(killed, expected, "{world}");
@@ -160,8 +171,15 @@ fn lagging_scenarios_have_late_messages_and_late_readers() {
         let all: Vec<BTreeSet<KindName>> =
             drawn(Profile::Lagging, world).map(|scenario| kinds(&scenario)).collect();
         let share = |kind| all.iter().filter(|kinds| kinds.contains(&kind)).count() as u64 * 100 / DRAWN;
-        assert!(share(KindName::LogEndLags) > 70 && share(KindName::RequestsDelayed) > 80, "{world}");
-        if world == World::Cassandra {
+        match world {
+            World::Full => {
+                assert!(share(KindName::MetadataLags) > 60 && share(KindName::BrokerMessagesDelayed) > 80);
+            }
+            World::Simple | World::Cassandra => {
+                assert!(share(KindName::LogEndLags) > 70 && share(KindName::RequestsDelayed) > 80, "{world}");
+            }
+        }
+        if world != World::Simple {
             assert!(share(KindName::ReplicaMessagesDelayed) > 80 && share(KindName::NodePaused) > 60);
         }
     }

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use simulation::campaign::{Campaign, Isolation, Limits};
+use simulation::campaign::{Campaign, Limits};
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, World};
 use simulation::{Seed, run};
+
+use crate::played;
 
 /// Seeds of every test run.
 const SIMPLE: Range<Seed> = 0..2_000;
@@ -27,8 +28,7 @@ fn campaign(world: World) -> &'static Campaign {
     };
     let mut limits = Limits::seeds(seeds);
     if world.isolated() {
-        let time_limit = Duration::from_secs(300);
-        limits.isolation = Isolation::Processes { program: env!("CARGO_BIN_EXE_simulation").into(), time_limit };
+        limits.isolation = played::processes();
     }
     CAMPAIGNS[index].get_or_init(|| Campaign::run(world, Profile::Standard, &limits, |_, _| {}))
 }

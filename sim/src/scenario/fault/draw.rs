@@ -39,7 +39,8 @@ impl Fault {
                 && matches!(services.tables, Tables::Cassandra(cluster) if !cluster.synced_first);
             if is_enabled && !powerless && KindName::drawn(services).any(|drawn| drawn == name) {
                 // A worker that is down cannot be killed, the log lags or does not; and each fault of Cassandra costs time.
-                let exclusive = name.affects_process_of_worker() || name == KindName::LogEndLags;
+                let exclusive = name.affects_process_of_worker()
+                    || matches!(name, KindName::LogEndLags | KindName::TransactionOpen);
                 let count = match (exclusive, is_of_a_cluster(services, name)) {
                     (true, _) => count.div_ceil(4),
                     (_, true) => count.div_ceil(2),

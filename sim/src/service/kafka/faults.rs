@@ -1,8 +1,9 @@
 //! The faults of a simulated Kafka cluster: of its brokers and clocks, of the links between them, and of those to workers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use simulated_hosts::{ClockFault, HostFault, LinkFault};
@@ -11,6 +12,7 @@ use simulated_kafka::types::NodeId;
 use simulated_threads::Threads;
 use simulated_threads_kafka::{Kafka, address};
 use tokio::network::Network;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::context::{ActiveFault, SimContext};
@@ -20,6 +22,7 @@ use crate::random::Stream;
 use crate::scenario::fault::{Fault, Host, Kind, Target};
 use crate::scenario::kafka::{BROKERS, KafkaCluster};
 use crate::scenario::options::TOPIC;
+use crate::service::kafka::record;
 use crate::service::kafka::transactions::Transactions;
 use crate::service::messages;
 
@@ -42,6 +45,8 @@ struct State {
     is_recovering: bool,
     /// Partitions and producers of transactions that hang, by fault.
     hanging: BTreeMap<u64, Vec<(i32, i64)>>,
+    /// What aborts transactions of faults that have ended.
+    ending: Vec<JoinHandle<()>>,
     /// Transactions that are open, by fault.
     open: BTreeMap<u64, Transactions>,
 }
@@ -96,6 +101,16 @@ impl BrokerFaults {
         self.kafka.cluster()
     }
 
+    fn apply(&self, broker: u8, host: HostFault) {
+        self.kafka.apply(broker + 1, host);
+        record::process(&self.context, broker, host.into());
+    }
+
+    fn recover(&self, broker: u8, host: HostFault) {
+        self.kafka.recover(broker + 1, host.recovery());
+        record::process(&self.context, broker, host.recovery().into());
+    }
+
     /// Begins a fault; false if its target is affected by another one, nothing if it is not one of a broker.
     pub fn begin(&self, fault: &Fault, active: &[Fault]) -> Option<bool> {
         let Self { context, kafka, .. } = self;
@@ -111,7 +126,7 @@ impl BrokerFaults {
                     }
                     self.state().is_recovering = true;
                 }
-                kafka.apply(broker + 1, host);
+                self.apply(broker, host);
             }
             (Kind::Host(host), Target::AllBrokers) => {
                 if host == HostFault::PowerLoss && !down(active).is_empty() {
@@ -120,7 +135,7 @@ impl BrokerFaults {
                 if !down(active).is_empty() || !self.has_recovered() {
                     return Some(false);
                 }
-                (1..=BROKERS).for_each(|broker| kafka.apply(broker, host));
+                (0..BROKERS).for_each(|broker| self.apply(broker, host));
                 match host.loses_unsynced() {
                     // Records that were committed are lost if no broker has synced them.
                     true => context.damage().logs_may_shrink = true,
@@ -206,13 +221,13 @@ impl BrokerFaults {
         let Self { context, kafka, .. } = self;
         match (fault.kind, fault.target) {
             (Kind::Host(host), Target::Host(Host::Broker(broker))) => {
-                kafka.recover(broker + 1, host.recovery());
+                self.recover(broker, host);
                 if host == HostFault::Pause {
                     context.observe(Sometimes::BrokerPausedAndResumed);
                 }
             }
             (Kind::Host(host), Target::AllBrokers) => {
-                (1..=BROKERS).for_each(|broker| kafka.recover(broker, host.recovery()));
+                (0..BROKERS).for_each(|broker| self.recover(broker, host));
             }
             (Kind::Clock(clock @ ClockFault::Step { .. }), Target::Host(Host::Broker(broker))) => {
                 if let Some(of_broker) = kafka.clocks().get(usize::from(broker)) {
@@ -228,18 +243,23 @@ impl BrokerFaults {
                 }
             }
             (Kind::TransactionOpen, _) => {
-                if let Some(open) = self.state().open.remove(&fault.id) {
-                    let context = context.clone();
-                    tokio::spawn(async move {
+                let open = self.state().open.remove(&fault.id);
+                if let Some(open) = open {
+                    let context = Arc::downgrade(context);
+                    let ending = tokio::spawn(async move {
                         if let Err(error) = open.end().await {
-                            context.note(format_args!("a transaction is not aborted: {error}"));
+                            note(&context, format_args!("a transaction is not aborted: {error}"));
                         }
                     });
+                    self.state().ending.push(ending);
                 }
             }
             (Kind::TransactionHangs, _) => {
-                for (partition, producer_id) in self.state().hanging.remove(&fault.id).unwrap_or_default() {
-                    tokio::spawn(abort(context.clone(), kafka.clone(), partition, producer_id));
+                let hanging = self.state().hanging.remove(&fault.id).unwrap_or_default();
+                for (partition, producer_id) in hanging {
+                    let (context, kafka) = (Arc::downgrade(context), Arc::downgrade(kafka));
+                    let ending = tokio::spawn(abort(context, kafka, partition, producer_id));
+                    self.state().ending.push(ending);
                 }
             }
             (Kind::Link(LinkFault::Cut), Target::Link { from: Host::Worker(_), to: Host::Broker(_), .. }) => {
@@ -332,24 +352,50 @@ impl BrokerFaults {
         let transactions = Transactions::new(self.bootstrap.clone(), "open");
         self.state().open.insert(fault.id, transactions.clone());
         let partitions = self.cluster().metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
-        let (context, fault) = (self.context.clone(), fault.clone());
+        let (context, fault) = (Arc::downgrade(&self.context), fault.clone());
         tokio::spawn(async move {
             match transactions.begin((0..partitions as i32).collect()).await {
-                Ok(()) => context.effect(&fault),
-                Err(error) => context.note(format_args!("no transaction is open: {error}")),
+                Ok(()) => {
+                    if let Some(context) = context.upgrade() {
+                        context.effect(&fault);
+                    }
+                }
+                Err(error) => note(&context, format_args!("no transaction is open: {error}")),
             }
         });
+    }
+
+    /// Waits until the transactions of faults that have ended are aborted: the log ends after their markers.
+    pub async fn settle(&self) {
+        loop {
+            let ending = self.state().ending.pop();
+            let Some(ending) = ending else { return };
+            // It does not panic, and nobody aborts it.
+            let _ = ending.await;
+        }
+    }
+}
+
+/// Notes something, as long as the run goes on.
+fn note(context: &Weak<SimContext>, what: fmt::Arguments<'_>) {
+    if let Some(context) = context.upgrade() {
+        context.note(what);
     }
 }
 
 /// Aborts a transaction that hangs, as soon as a leader is there.
-async fn abort(context: Arc<SimContext>, kafka: Arc<Kafka>, partition: i32, producer_id: i64) {
-    // After damage the log may not have it any more.
-    while !context.damage().done && !context.has_failed() {
+async fn abort(context: Weak<SimContext>, kafka: Weak<Kafka>, partition: i32, producer_id: i64) {
+    loop {
+        let (Some(context), Some(kafka)) = (context.upgrade(), kafka.upgrade()) else { return };
+        // After damage the log may not have it any more.
+        if context.damage().done || context.has_failed() {
+            return;
+        }
         match kafka.cluster().abort_transaction(TOPIC, partition, producer_id) {
             Ok(_) | Err(OperatorError::Unknown { .. }) => return,
             Err(error) => context.note(format_args!("a transaction still hangs: {error}")),
         }
+        drop((context, kafka));
         sleep(RETRY).await;
     }
 }

@@ -28,6 +28,7 @@ use crate::service::kafka::faults::BrokerFaults;
 use crate::service::kafka::mirror::Mirror;
 use crate::service::kafka::observe::Observing;
 use crate::service::kafka::producer::Producer;
+use crate::service::kafka::record;
 use crate::service::{LogService, Verified};
 
 /// The address of the operator's machine for everything that has to do with the log.
@@ -57,6 +58,7 @@ impl LogService for KafkaLog {
             unreachable!("the scenario's log is on Kafka");
         };
         let run = &context.options;
+        record::add_lanes(context);
         let observing = Observing::new(context);
         let kafka = Kafka::start(BROKERS, context.seed, |options| {
             cluster.configure(run, options);
@@ -156,6 +158,7 @@ impl LogService for KafkaLog {
 
     async fn settle(&self) {
         self.kafka.cluster().settled().await;
+        self.faults.settle().await;
     }
 
     async fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> Verified {

@@ -20,6 +20,8 @@ mod observe;
 #[cfg(feature = "full")]
 mod producer;
 #[cfg(feature = "full")]
+mod record;
+#[cfg(feature = "full")]
 mod transactions;
 
 #[cfg(feature = "full")]

@@ -14,6 +14,7 @@ use crate::oracle::cell::{Cell, Seen, Value};
 use crate::parties::Caller;
 use crate::scenario::fault::{Kind, Moment, Point, Step, Target};
 use crate::scenario::options::TOPIC;
+use crate::service::kafka::record::Connections;
 
 /// Time between the markers of two partitions of a transaction, in simulated milliseconds, that is long.
 const LATE_MARKER_MS: u64 = 300;
@@ -22,6 +23,7 @@ const LATE_MARKER_MS: u64 = 300;
 pub(crate) struct Observing {
     context: Weak<SimContext>,
     seen: Mutex<History>,
+    connections: Mutex<Connections>,
     /// Wakes the task that follows the log.
     moved: Arc<Notify>,
 }
@@ -48,7 +50,7 @@ impl Observing {
     pub fn new(context: &Arc<SimContext>) -> Arc<Self> {
         let (context, moved) = (Arc::downgrade(context), Arc::new(Notify::new()));
         tokio::spawn(follow(context.clone(), moved.clone()));
-        Arc::new(Self { context, seen: Mutex::default(), moved })
+        Arc::new(Self { context, seen: Mutex::default(), connections: Mutex::default(), moved })
     }
 }
 
@@ -81,6 +83,7 @@ impl Observer for Observing {
         if !is_frequent(event) && !is_of_internal_topic(event) {
             context.note(format_args!("kafka: {event:?}"));
         }
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).record(&context, event);
         if let Some(step) = step(event) {
             let point = Point { step, moment: Moment::Before };
             context.trigger(point, None, Caller { worker: None, life: 0 });
@@ -204,7 +207,9 @@ impl History {
                 // Everybody who had a record has lost it, or does not lead.
                 let may_shrink = self.may_shrink.remove(&(partition, epoch));
                 if may_shrink && context.truncated(partition, end) {
-                    let lost = format_args!("committed records of partition {partition} from offset {end} on are lost");
+                    let lost = format_args!(
+                        "committed records of partition {partition} from offset {end} on are lost"
+                    );
                     context.note_event(lost);
                     context.damage().done = true;
                 }

@@ -7,6 +7,7 @@
 //! for the gaps they leave), retention during the run.
 
 use super::declaration::Declaration;
+use crate::observed::Sometimes;
 use crate::scenario::fault::{KindName, Step};
 
 mod client;
@@ -40,5 +41,14 @@ pub(crate) const DECLARATION: Declaration = Declaration {
         KindName::TopicCompacted,
     ],
     steps: &[Step::Assigned, Step::Revoked, Step::Lost, Step::Released],
-    situations: &[],
+    situations: &[
+        Sometimes::ZombieWriteAfterSuccessor,
+        Sometimes::ResponseLost,
+        Sometimes::PartitionReleased,
+        Sometimes::PartitionTakenAway,
+        Sometimes::PartitionLost,
+        Sometimes::SessionExpired,
+        Sometimes::StaleDelivery,
+        Sometimes::LogEndWentBack,
+    ],
 };
