@@ -34,7 +34,8 @@ pub struct Committed {
 impl Cluster {
     /// The records that consumers with `isolation.level=read_committed` may read from the leader of a partition, from an
     /// offset on, or from the start of the log if that is later. None if no broker leads the partition: there is no leader,
-    /// its process does not run, or it does not know yet that it leads. A paused process counts as running.
+    /// its process does not run or is not unfenced since its start, or it does not know yet that it leads. A paused process
+    /// counts as running.
     ///
     /// What is read once may be different later, as for consumers: a new leader may begin with a lower high watermark, and
     /// may have lost records.
@@ -42,6 +43,10 @@ impl Cluster {
         let image = self.metadata();
         let partition = image.topic(topic)?.partition(index)?;
         let (leader, epoch) = (partition.leader?, partition.leader_epoch);
+        // A leader that has started again serves nobody until it is unfenced.
+        if !self.get(leader)?.readiness.get() {
+            return None;
+        }
         let read = |replica: &Replica| {
             let knows_that_it_leads = replica.leader_epoch == epoch;
             knows_that_it_leads.then(|| {

@@ -41,7 +41,8 @@ pub enum OperatorError {
         /// The partition.
         partition: i32,
     },
-    /// The leader of the partition does not run, is paused, or does not know yet that it leads.
+    /// The leader of the partition does not run, is paused, does not know yet that it leads, or has started again and is not
+    /// unfenced since: it may have lost what others have.
     #[error("nobody serves as the leader of partition {partition} of topic {topic}")]
     NoLeader {
         /// The topic.
@@ -241,6 +242,19 @@ impl Cluster {
         Ok(HangingTransaction { producer_id, offset: appended.base_offset })
     }
 
+    /// The producers with an open transaction in a partition, as `kafka-transactions.sh describe-producers` shows them.
+    ///
+    /// # Errors
+    /// [`OperatorError::Unknown`], [`OperatorError::NoLeader`].
+    pub fn open_transactions(&self, topic: &str, partition: i32) -> Outcome<Vec<i64>> {
+        let (leader, id) = self.serving_leader(topic, partition)?;
+        let state = leader.lock();
+        let producers =
+            state.replicas.get(&id).into_iter().flat_map(|replica| replica.log.producers().iter());
+        let open = producers.filter(|(_, producer)| producer.transaction_start.is_some());
+        Ok(open.map(|(producer_id, _)| producer_id).collect())
+    }
+
     /// Ends a transaction of a producer in one partition, as `kafka-transactions.sh abort` does. Returns the offset of the
     /// marker.
     ///
@@ -288,7 +302,7 @@ impl Cluster {
             let state = leader.lock();
             state.replicas.get(&id).is_some_and(|replica| replica.leader().is_ok())
         };
-        let leader = leader.filter(|leader| !leader.is_paused()).filter(serves);
+        let leader = leader.filter(|leader| !leader.is_paused() && leader.readiness.get()).filter(serves);
         let no_leader = || OperatorError::NoLeader { topic: topic.to_owned(), partition };
         Ok((leader.ok_or_else(no_leader)?, id))
     }

@@ -1,8 +1,10 @@
 //! What an administrator does without a client.
 
+use std::time::Duration;
+
 use proto_kafka::messages::{InitProducerIdRequest, MetadataRequest};
-use simulated_kafka::cluster::HostFault::{Kill, Pause};
-use simulated_kafka::cluster::{OperatorError, Verb};
+use simulated_kafka::cluster::HostFault::{Kill, Pause, PowerLoss};
+use simulated_kafka::cluster::{OperatorError, Recovery, Verb};
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::types::NodeId;
@@ -176,4 +178,30 @@ async fn a_leader_that_does_not_know_that_it_leads_serves_no_administrator() {
     let metadata = bed.send(1, MetadataRequest::default().with_topics(None), 9).await.unwrap();
     assert_eq!(metadata.topics[0].partitions[0].leader_id.0, 2);
     assert!(bed.cluster.hang_transaction("t", 0).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_has_lost_its_power_and_started_again_serves_nobody_until_it_is_unfenced() {
+    let bed = Testbed::start().await;
+    let cluster = &bed.cluster;
+    cluster.create_topic("t", 1, 3, &[]).unwrap();
+    cluster.settled().await;
+    let leader = cluster.leader("t", 0).unwrap();
+    assert!(cluster.committed("t", 0, 0).is_some());
+    cluster.apply(leader, PowerLoss);
+    cluster.recover(leader, Recovery::Start);
+    // Metadata of its last run reach it before the controller has noticed that it was away.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    if cluster.leader("t", 0) == Some(leader) {
+        let refused = cluster.hang_transaction("t", 0).unwrap_err();
+        assert_eq!(refused, OperatorError::NoLeader { topic: "t".to_owned(), partition: 0 });
+        assert_eq!(cluster.committed("t", 0, 0), None);
+    } else {
+        panic!("the controller has noticed at once");
+    }
+    cluster.settled().await;
+    while cluster.hang_transaction("t", 0).is_err() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(cluster.open_transactions("t", 0).unwrap().len(), 1);
 }

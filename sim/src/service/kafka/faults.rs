@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use simulated_hosts::{ClockFault, HostFault, LinkFault};
 use simulated_kafka::cluster::{Cluster, Envelope, OperatorError, ReplicaState, RuledLinks};
+use simulated_kafka::error::ErrorCode;
 use simulated_kafka::types::NodeId;
 use simulated_threads::Threads;
 use simulated_threads_kafka::{Kafka, address};
@@ -25,6 +26,9 @@ use crate::scenario::options::TOPIC;
 use crate::service::kafka::record;
 use crate::service::kafka::transactions::Transactions;
 use crate::service::messages;
+
+/// How long aborting transactions may take, in simulated milliseconds.
+const LONGEST_ABORT_MS: u64 = 60_000;
 
 /// Time until a transaction that hangs is aborted again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -365,14 +369,41 @@ impl BrokerFaults {
         });
     }
 
-    /// Waits until the transactions of faults that have ended are aborted: the log ends after their markers.
+    /// Waits until the transactions of faults that have ended are aborted: the log ends after their markers. Then aborts those
+    /// that are still open, as an operator does: a marker may have been lost with the end of a log.
     pub async fn settle(&self) {
         loop {
             let ending = self.state().ending.pop();
-            let Some(ending) = ending else { return };
+            let Some(ending) = ending else { break };
             // It does not panic, and nobody aborts it.
             let _ = ending.await;
         }
+        let give_up_ms = self.context.now_ms() + LONGEST_ABORT_MS;
+        while self.abort_open_transactions() && self.context.now_ms() < give_up_ms {
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Aborts all transactions that are open in the topic; true if there are some, or that is not known.
+    fn abort_open_transactions(&self) -> bool {
+        let cluster = self.cluster();
+        let partitions = cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
+        let mut is_open = false;
+        for partition in 0..partitions as i32 {
+            match cluster.open_transactions(TOPIC, partition) {
+                Ok(producers) => {
+                    for producer_id in producers {
+                        is_open = true;
+                        let aborted = cluster.abort_transaction(TOPIC, partition, producer_id);
+                        self.context.note(format_args!(
+                            "operator: aborts the transaction of {producer_id}: {aborted:?}"
+                        ));
+                    }
+                }
+                Err(_) => is_open = true,
+            }
+        }
+        is_open
     }
 }
 
@@ -387,12 +418,13 @@ fn note(context: &Weak<SimContext>, what: fmt::Arguments<'_>) {
 async fn abort(context: Weak<SimContext>, kafka: Weak<Kafka>, partition: i32, producer_id: i64) {
     loop {
         let (Some(context), Some(kafka)) = (context.upgrade(), kafka.upgrade()) else { return };
-        // After damage the log may not have it any more.
-        if context.damage().done || context.has_failed() {
+        if context.has_failed() {
             return;
         }
         match kafka.cluster().abort_transaction(TOPIC, partition, producer_id) {
             Ok(_) | Err(OperatorError::Unknown { .. }) => return,
+            // It was not replicated, and another leader does not have it.
+            Err(OperatorError::Refused { error: ErrorCode::InvalidTxnState, .. }) => return,
             Err(error) => context.note(format_args!("a transaction still hangs: {error}")),
         }
         drop((context, kafka));

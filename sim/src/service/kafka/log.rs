@@ -34,6 +34,9 @@ use crate::service::{LogService, Verified};
 /// The address of the operator's machine for everything that has to do with the log.
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 4));
 
+/// Time until the log's start is set again.
+const RETRY: Duration = Duration::from_millis(100);
+
 const OPTIONS: &str = "the options are valid";
 
 /// Offsets of a gap, at least: those of a transaction with a record.
@@ -86,7 +89,10 @@ impl LogService for KafkaLog {
                     }])
                     .await;
             }
-            kafka.cluster().delete_records(TOPIC, partition, retired).expect("the records are committed");
+            // The leader may not know of its topic yet.
+            while kafka.cluster().delete_records(TOPIC, partition, retired).is_err() {
+                sleep(RETRY).await;
+            }
         }
         context.set_log_source(Box::new(Mirror(kafka.cluster().downgrade())));
         context.follow_log();
@@ -167,8 +173,36 @@ impl LogService for KafkaLog {
     }
 
     fn shut_down(&self) {
+        if !self.context.violations().is_empty() {
+            self.note_logs();
+        }
         self.kafka.links().restore_all();
         self.kafka.shut_down();
+    }
+}
+
+impl KafkaLog {
+    /// Notes what each broker has of each partition, for who looks for the reason of a violation.
+    fn note_logs(&self) {
+        let cluster = self.kafka.cluster();
+        let partitions = cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
+        for (partition, broker) in (0..partitions as i32)
+            .flat_map(|partition| cluster.brokers().map(move |broker| (partition, broker)))
+        {
+            let Some(batches) = cluster.batches(broker, TOPIC, partition) else { continue };
+            let text = batches.iter().map(|batch| {
+                let kind = match (batch.is_control(), batch.is_transactional()) {
+                    (true, _) => " marker",
+                    (false, true) => " transactional",
+                    (false, false) => "",
+                };
+                let (first, last, epoch) = (batch.base_offset(), batch.last_offset(), batch.leader_epoch());
+                format!("{first}..={last}{kind} of {} epoch {epoch}", batch.producer_id())
+            });
+            let text: Vec<String> = text.collect();
+            self.context
+                .note(format_args!("log of partition {partition} on kafka {broker}: {}", text.join(", ")));
+        }
     }
 }
 

@@ -69,8 +69,7 @@ fn is_frequent(event: &Event<'_>) -> bool {
         event,
         Event::Request { .. }
             | Event::Response { .. }
-            | Event::FetchAnswered { .. }
-            | Event::Appended { .. }
+            | Event::FetchAnswered { bytes: 0, error: None, .. }
             | Event::ProduceAnswered { .. }
             | Event::HighWatermarkAdvanced { .. }
             | Event::ListOffsetsAnswered { .. }
@@ -104,6 +103,7 @@ fn topic<'a>(event: &Event<'a>) -> Option<&'a str> {
         Event::LeaderElected { topic, .. }
         | Event::InSyncChanged { topic, .. }
         | Event::LeaderBegan { topic, .. }
+        | Event::Appended { topic, .. }
         | Event::MarkerWritten { topic, .. }
         | Event::HighWatermarkAdvanced { topic, .. }
         | Event::LogStartAdvanced { topic, .. }
