@@ -170,6 +170,11 @@ impl Consumer for KafkaConsumer {
             match timeout(CHECK_INTERVAL, self.deliveries.recv()).await {
                 Ok(Some(Ok(delivery))) => {
                     self.flow.take(&delivery);
+                    if let Delivery::Assigned(partitions) = &delivery
+                        && let Some(last) = partitions.iter().max()
+                    {
+                        self.broker.knows(&self.topic, last.saturating_add(1));
+                    }
                     if self.is_current(&delivery) {
                         return Ok(delivery);
                     }

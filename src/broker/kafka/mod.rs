@@ -97,6 +97,13 @@ impl KafkaBroker {
         self.inner.reader.as_ref()?.last_error().map(Into::into)
     }
 
+    /// The topic has at least so many partitions, as the group knows.
+    fn knows(&self, topic: &str, partitions: i32) {
+        if let Some(reader) = &self.inner.reader {
+            reader.knows(topic, partitions);
+        }
+    }
+
     fn options(&self) -> &KafkaOptions {
         &self.inner.options
     }

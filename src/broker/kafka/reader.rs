@@ -47,6 +47,8 @@ pub(super) struct Reader {
     /// The listener's protocol, if it was probed.
     listener: OnceLock<Listener>,
     wait: Duration,
+    /// By topic, how many partitions it has at least.
+    known: Mutex<HashMap<String, i32>>,
     positions: Mutex<HashMap<Key, Arc<Mutex<Option<ReadPosition>>>>>,
 }
 
@@ -78,6 +80,7 @@ impl Reader {
             logs_in: options.security.sasl.is_some(),
             listener: OnceLock::new(),
             wait: options.request_timeout,
+            known: Mutex::default(),
             positions: Mutex::default(),
         })
     }
@@ -99,15 +102,18 @@ impl Reader {
         let failure = self.client.failure()?;
         let mismatch = match self.listener.get() {
             Some(Listener::Tls) if !self.encrypted => Some("the listener uses TLS, but this client does not"),
-            Some(Listener::Plain) if self.encrypted => {
+            Some(Listener::Plain | Listener::Login) if self.encrypted => {
                 Some("the listener does not use TLS, but this client does")
             }
-            // librdkafka retries, so `failure` would have been replaced by any other kind of failure.
-            _ if !self.logs_in
+            Some(Listener::Login) if !self.logs_in => Some(LOGIN),
+            // The probe speaks no TLS. librdkafka retries, but does not log the same failure again; one that it has logged for so
+            // long is mostly what it says.
+            _ if self.encrypted
+                && !self.logs_in
                 && may_require_login(&failure.text)
                 && failure.at.elapsed() >= LOGIN_HINT_AFTER =>
             {
-                Some("the listener requires authentication (SASL), but this client has no credentials")
+                Some(LOGIN)
             }
             _ => None,
         };
@@ -125,6 +131,7 @@ impl Reader {
             text.contains("SSL_HANDSHAKE")
                 || text.contains("APIVERSION_QUERY")
                 || text.contains("Invalid response size")
+                || !self.logs_in && may_require_login(text)
         };
         !self.established.load(Ordering::Relaxed)
             && self.listener.get().is_none()
@@ -190,13 +197,25 @@ impl Reader {
         Ok(usize::try_from(partitions).unwrap_or(0))
     }
 
-    /// Fails if the partition does not exist.
+    /// The topic has at least so many partitions: a broker that does not know them has old metadata.
+    pub(super) fn knows(&self, topic: &str, partitions: i32) {
+        let mut known = lock(&self.known);
+        let most = known.entry(topic.to_owned()).or_default();
+        *most = partitions.max(*most);
+    }
+
+    /// Fails if the partition does not exist; with an error that is retriable if it is known to exist.
     pub(super) fn check_partition(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
         let what = || format!("read the metadata of topic {topic} partition {partition}");
         let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
+        self.knows(topic, partitions);
         if (0..partitions).contains(&partition) {
             return Ok(());
+        }
+        if lock(&self.known).get(topic).is_some_and(|known| (0..*known).contains(&partition)) {
+            let what = format!("read topic {topic} partition {partition}, which a broker does not know yet");
+            return Err(BrokerError::Retriable { what, cause: None });
         }
         let what = format!("topic {topic} has {partitions} partitions and no partition {partition}");
         Err(BrokerError::Fatal { what, cause: None })
@@ -347,8 +366,12 @@ impl Reader {
 /// The reason if client or server rejects credentials or a certificate.
 const CREDENTIALS: &str = "the credentials or the certificate were rejected";
 
-/// A listener that has closed the connection at every request for this time requires a login.
-const LOGIN_HINT_AFTER: Duration = Duration::from_millis(1_500);
+/// The reason if the listener closes the connection of a client that has not logged in.
+const LOGIN: &str = "the listener requires authentication (SASL), but this client has no credentials";
+
+/// An encrypted listener that has closed the connection at a request, and nothing else was logged for this time, requires a
+/// login.
+const LOGIN_HINT_AFTER: Duration = Duration::from_millis(4_000);
 
 /// True if the server responded to the request that precedes a login, and closed the connection at the next request.
 fn may_require_login(text: &str) -> bool {

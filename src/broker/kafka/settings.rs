@@ -37,6 +37,11 @@ impl KafkaOptions {
                 return Err(OptionsError::Invalid { property, reason });
             }
         }
+        if self.group_protocol == GroupProtocol::Classic && self.max_poll_interval < self.session_timeout {
+            let property = "max.poll.interval.ms".to_owned();
+            let reason = "it must not be shorter than the session timeout";
+            return Err(OptionsError::Refused { property, reason });
+        }
         let heartbeat = self.properties.get("heartbeat.interval.ms").and_then(|ms| ms.trim().parse().ok());
         if heartbeat.is_some_and(|ms: i64| ms >= in_millis(self.session_timeout)) {
             let property = "heartbeat.interval.ms".to_owned();

@@ -55,7 +55,8 @@ impl KafkaOpener {
             Protocol::Consumer | Protocol::Upgraded => GroupProtocol::Consumer,
         };
         options.session_timeout = ms(self.session_ms);
-        options.max_poll_interval = ms(client.poll_interval_ms);
+        // A profile may have drawn longer sessions since.
+        options.max_poll_interval = ms(client.poll_interval_ms.max(self.session_ms));
         options.request_timeout = ms(client.request_timeout_ms);
         options.metadata_interval = ms(client.metadata_interval_ms);
         options
