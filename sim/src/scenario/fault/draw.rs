@@ -40,8 +40,7 @@ impl Fault {
             if is_enabled && !powerless && KindName::drawn(services).any(|drawn| drawn == name) {
                 // A worker that is down cannot be killed, the log lags or does not; and each fault of Cassandra costs time.
                 let exclusive = name.affects_process_of_worker()
-                    || matches!(name, KindName::LogEndLags | KindName::TransactionOpen)
-                    || name == KindName::LogTrimmed && matches!(services.log, Log::Kafka(_));
+                    || matches!(name, KindName::LogEndLags | KindName::TransactionOpen);
                 let count = match (exclusive, is_of_a_cluster(services, name)) {
                     (true, _) => count.div_ceil(4),
                     (_, true) => count.div_ceil(2),

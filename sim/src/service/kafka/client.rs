@@ -40,6 +40,8 @@ impl KafkaOpener {
         set("reconnect.backoff.max.ms", 500);
         set("socket.connection.setup.timeout.ms", 1_000);
         let Some(client) = caller.worker.and_then(|worker| self.cluster.client(worker)) else {
+            // An append that cannot succeed ends soon.
+            set("message.timeout.ms", 10_000);
             options.request_timeout = ms(5_000);
             options.metadata_interval = ms(1_000);
             return options;

@@ -142,7 +142,8 @@ impl LogService for KafkaLog {
                 if is_trimmed {
                     self.context.effect(fault);
                 }
-                Some(is_trimmed)
+                // Otherwise its effect is on what is processed later.
+                Some(true)
             }
             Kind::LogTrimmedPastProgress { .. }
             | Kind::LogTruncated { .. }

@@ -78,13 +78,19 @@ async fn serve(
         }
     };
     let transactions = Transactions::new(bootstrap, "gaps");
+    // Nothing more can be appended after some damage: a compacted topic refuses records without a key, and the producer does not
+    // learn that its topic is another one.
+    let mut gives_up = false;
     while let Some(request) = requests.recv().await {
         match request {
+            Request::Append(_, done) | Request::Gap { done, .. } if gives_up => {
+                let _ = done.send(());
+            }
             Request::Append(records, done) => {
                 while let Err(error) = broker.append(TOPIC, records.clone()).await {
                     note(format!("append failed: {}", chain(&error)));
-                    // A compacted topic refuses records without a key.
-                    if context.upgrade().is_none_or(|context| context.damage().done) {
+                    gives_up = context.upgrade().is_none_or(|context| context.damage().done);
+                    if gives_up {
                         break;
                     }
                     sleep(RETRY).await;

@@ -88,8 +88,9 @@ impl LogService for SimpleLog {
                 for partition in 0..self.partitions().await {
                     is_trimmed |= context.delete_processed(partition, || true);
                 }
+                // Otherwise its effect is on what is processed later.
                 if !is_trimmed {
-                    return Some(false);
+                    return Some(true);
                 }
             }
             Kind::LogEndLags { behind } => {
