@@ -172,7 +172,7 @@ pub enum Sometimes {
     ProduceRepeated,
     /// A batch was appended and not acknowledged.
     AppendedButNotAcknowledged,
-    /// A new leader did not tell the log's end yet.
+    /// A new leader did not return the log's end yet.
     OffsetNotAvailableAtStart,
     /// A consumer fetched from a follower in its rack.
     FetchFromFollower,
@@ -194,9 +194,9 @@ pub enum Sometimes {
     NotCoordinator,
     /// A member learned from a request that its group rebalances.
     RebalanceInProgress,
-    /// A member was told that its group does not know it.
+    /// A member learned that its group does not know it.
     UnknownMember,
-    /// A member was told that its generation or epoch is over.
+    /// A member learned that its generation or epoch is over.
     MemberOfAnOldGeneration,
     /// A coordinator removed a member whose session expired.
     MemberSessionExpired,

@@ -203,8 +203,8 @@ fn meaning(violation: &Violation) -> Meaning {
             ),
         ),
         Violation::DeliveredAfterRevocation { worker, position } => of(
-            "Records are delivered after their partition was taken away",
-            "After a consumer has told its worker that a partition is revoked or lost, no records of it follow: another \
+            "Records are delivered after their partition was revoked",
+            "After a consumer has reported to its worker that a partition is revoked or lost, no records of it follow: another \
              worker may have them.",
             format!("Worker {worker} got offset {} of partition {}.", position.offset, position.partition),
         ),

@@ -49,7 +49,7 @@ impl Summary {
 pub(super) type Summaries = BTreeMap<String, Option<Summary>>;
 
 impl GroupShard {
-    /// The groups of records, if somebody observes.
+    /// The groups of records, if there is an observer.
     pub(super) fn summaries(&self, records: &[Record]) -> Summaries {
         let mut summaries = Summaries::new();
         if !self.observed.is_on() {

@@ -84,7 +84,7 @@ pub struct RawRequest {
     pub body: Bytes,
     /// How many bytes its frame has, without those of its length.
     pub size: usize,
-    /// The first error of its response, if somebody wants to know it; 0 without an error.
+    /// The first error of its response, if there is an observer; 0 without an error.
     error: Option<OnceLock<i16>>,
 }
 

@@ -410,7 +410,7 @@ async fn an_end_that_a_new_leader_does_not_know_yet_is_reported() {
     assert_eq!(bed.offset_at(1, "t", START + 1).await, Ok(-1));
     assert_eq!(recorder.take(), ["1 -1 1 None", format!("1 {} -1 None", START + 1).as_str()]);
     bed.fault(1, Kill);
-    // Nobody tells the new leader that the others have the record.
+    // The new leader does not know yet that the others have the record.
     bed.links.rule(|envelope| (envelope.verb == Verb::Replicate).then(Vec::new));
     bed.until("another leader", async || bed.leader("t") == Some(2)).await;
     bed.cluster.settled().await;

@@ -190,7 +190,7 @@ async fn a_leader_that_has_lost_its_power_and_started_again_serves_nobody_until_
     assert!(cluster.committed("t", 0, 0).is_some());
     cluster.apply(leader, PowerLoss);
     cluster.recover(leader, Recovery::Start);
-    // Metadata of its last run reach it before the controller has noticed that it was away.
+    // Metadata of its last run reach it before the controller has noticed that it was down.
     tokio::time::sleep(Duration::from_millis(500)).await;
     if cluster.leader("t", 0) == Some(leader) {
         let refused = cluster.hang_transaction("t", 0).unwrap_err();

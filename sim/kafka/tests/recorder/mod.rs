@@ -1,4 +1,4 @@
-//! An observer that keeps what a test wants of events.
+//! An observer that keeps the events that a test needs.
 
 use std::sync::{Arc, Mutex};
 

@@ -81,12 +81,12 @@ impl Witness {
         Self(observer)
     }
 
-    /// Whether somebody observes: for events that need work of their own.
+    /// Whether there is an observer: for events that need work of their own.
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Reports an event, which is only made if somebody observes.
+    /// Reports an event, which is only made if there is an observer.
     pub(crate) fn see<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if let Some(observer) = &self.0 {
             observer.event(&event());
