@@ -71,7 +71,7 @@ fn a_seed_on_cassandra_gives_the_same_trace_again() {
 }
 
 /// Seeds of the production drivers, each in two processes; at night more (`.ci/nightly --part threads`).
-const SEEDS_WITH_THREADS: Seed = 20;
+const SEEDS_WITH_THREADS: Seed = 15;
 
 /// Plays seeds in two processes each, whose addresses differ, and compares what is left of them.
 fn assert_same_in_two_processes(seeds: Range<Seed>) {
