@@ -47,6 +47,10 @@ impl Member {
     /// Starts or restarts delivery of a partition.
     pub(super) fn start(&mut self, assignment: Assignment, offset: i64) {
         let number = assignment.partition;
+        if self.partitions.get(&number).is_some_and(|partition| partition.queue.is_some()) {
+            // A restart acknowledges whatever revocation librdkafka has in its queue by then: the worker learns of it before.
+            self.take_events();
+        }
         let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.revoked) else {
             debug!(?assignment, "not started: the partition is no longer assigned to this worker");
             return;

@@ -216,6 +216,7 @@ impl Member {
         }
     }
 
+    /// Handles what librdkafka reports, as far as it has by now.
     fn take_events(&mut self) {
         let events: Vec<Event> = std::iter::from_fn(|| self.queue.event()).collect();
         // A worker that did not poll in time has left its group, but librdkafka does not report partitions as lost if
