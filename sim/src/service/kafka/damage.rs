@@ -1,10 +1,15 @@
 //! Damage to the log on a Kafka cluster: what no client can survive.
 
-use simulated_kafka::cluster::Cluster;
+use std::sync::Weak;
+use std::time::Duration;
+
+use simulated_kafka::cluster::{Cluster, WeakCluster};
 use simulated_kafka::types::NodeId;
+use tokio::time::sleep;
 
 use crate::context::SimContext;
-use crate::scenario::fault::Kind;
+use crate::scenario::fault::{Fault, Kind};
+use crate::scenario::kafka::BROKERS;
 use crate::scenario::options::TOPIC;
 
 /// Damages the log; false if there is nothing to damage, or no broker that could do it now.
@@ -12,7 +17,6 @@ pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> boo
     context.follow_log();
     match kind {
         Kind::LogTrimmedPastProgress { records } => trim_past_progress(context, cluster, records as i64),
-        Kind::LogTruncated { .. } => elect_uncleanly(context, cluster),
         Kind::TopicRecreated => {
             if cluster.recreate_topic(TOPIC).is_err() {
                 return false;
@@ -50,6 +54,31 @@ fn trim_past_progress(context: &SimContext, cluster: &Cluster, records: i64) -> 
         }
     }
     is_damaged
+}
+
+/// How often it is looked whether a replica lacks committed records.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// While the fault is active, one broker copies nothing ([`copies_nothing`]); as soon as it lacks a committed record, it is
+/// elected uncleanly.
+pub(crate) async fn truncate(context: Weak<SimContext>, cluster: WeakCluster, fault: Fault) {
+    loop {
+        sleep(LOOK).await;
+        let (Some(context), Some(cluster)) = (context.upgrade(), cluster.upgrade()) else { return };
+        if !context.active_faults().iter().any(|active| active.id == fault.id) {
+            return;
+        }
+        context.follow_log();
+        if elect_uncleanly(&context, &cluster) {
+            return context.effect(&fault);
+        }
+    }
+}
+
+/// The broker that copies nothing from leaders while a fault truncates the log, from 0.
+pub(crate) fn copies_nothing(fault: &Fault) -> Option<u8> {
+    let truncates = matches!(fault.kind, Kind::LogTruncated { .. });
+    truncates.then_some((fault.duration_ms % u64::from(BROKERS)) as u8)
 }
 
 /// Lets a replica lead that lacks committed records, where there is one.

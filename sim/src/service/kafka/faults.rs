@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use simulated_hosts::{ClockFault, HostFault, LinkFault};
-use simulated_kafka::cluster::{Cluster, Envelope, OperatorError, ReplicaState, RuledLinks};
+use simulated_kafka::cluster::{Cluster, Envelope, OperatorError, ReplicaState, RuledLinks, Verb};
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::types::NodeId;
 use simulated_threads::Threads;
@@ -23,8 +23,8 @@ use crate::random::Stream;
 use crate::scenario::fault::{Fault, Host, Kind, Target};
 use crate::scenario::kafka::{BROKERS, KafkaCluster};
 use crate::scenario::options::TOPIC;
-use crate::service::kafka::record;
 use crate::service::kafka::transactions::Transactions;
+use crate::service::kafka::{damage, record};
 use crate::service::messages;
 
 /// How long aborting transactions may take, in simulated milliseconds.
@@ -463,6 +463,12 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
             is_cut
         }
         (Kind::Link(link), Target::Brokers) => messages::apply(link, random, &mut copies, &mut is_lost),
+        (Kind::LogTruncated { .. }, _) => {
+            let copies_nothing = damage::copies_nothing(fault).map(id) == Some(envelope.from);
+            is_lost |= copies_nothing && envelope.verb == Verb::Replicate;
+            // Its effect is the election.
+            false
+        }
         _ => false,
     });
     if is_lost { Vec::new() } else { copies }

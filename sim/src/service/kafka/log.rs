@@ -145,10 +145,15 @@ impl LogService for KafkaLog {
                 // Otherwise its effect is on what is processed later.
                 Some(true)
             }
-            Kind::LogTrimmedPastProgress { .. }
-            | Kind::LogTruncated { .. }
-            | Kind::TopicRecreated
-            | Kind::TopicCompacted => {
+            Kind::LogTruncated { .. } => {
+                tokio::spawn(damage::truncate(
+                    Arc::downgrade(&self.context),
+                    self.kafka.cluster().downgrade(),
+                    fault.clone(),
+                ));
+                Some(true)
+            }
+            Kind::LogTrimmedPastProgress { .. } | Kind::TopicRecreated | Kind::TopicCompacted => {
                 let is_damaged = damage::damage(&self.context, self.kafka.cluster(), fault.kind);
                 if is_damaged {
                     self.context.effect(fault);
