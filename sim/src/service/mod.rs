@@ -1,6 +1,6 @@
 //! What a run puts under the pipeline: one folder for each service.
 //!
-//! A [`LogService`] is the log with its group, a [`TablesService`] the tables. Each starts its service, opens it for workers,
+//! A `LogService` is the log with its group, a `TablesService` the tables. Each starts its service, opens it for workers,
 //! applies its own faults, and shows it to the checker.
 
 pub mod cassandra;
