@@ -40,6 +40,18 @@ impl Cluster {
     /// What is read once may be different later, as for consumers: a new leader may begin with a lower high watermark, and
     /// may have lost records.
     pub fn committed(&self, topic: &str, index: i32, from: Offset) -> Option<Committed> {
+        self.committed_as_served(topic, index, from, 0)
+    }
+
+    /// The same, if an earlier leader has served records up to the high watermark `served`, which the leader does not know yet:
+    /// they are on every replica that was in sync.
+    pub fn committed_as_served(
+        &self,
+        topic: &str,
+        index: i32,
+        from: Offset,
+        served: Offset,
+    ) -> Option<Committed> {
         let image = self.metadata();
         let partition = image.topic(topic)?.partition(index)?;
         let (leader, epoch) = (partition.leader?, partition.leader_epoch);
@@ -51,7 +63,7 @@ impl Cluster {
             let knows_that_it_leads = replica.leader_epoch == epoch;
             knows_that_it_leads.then(|| {
                 let log = &replica.log;
-                let (records, next_offset) = read(log, from);
+                let (records, next_offset) = read(log, from, served);
                 Committed {
                     leader,
                     leader_epoch: epoch,
@@ -69,8 +81,13 @@ impl Cluster {
 }
 
 /// The records from an offset on that are decided, and the offset up to which all were read.
-fn read(log: &Log, from: Offset) -> (Vec<Record>, Offset) {
-    let upper = log.last_stable();
+fn read(log: &Log, from: Offset, served: Offset) -> (Vec<Record>, Offset) {
+    let upper = if served > log.high_watermark() {
+        let served = served.min(log.end());
+        log.producers().first_unstable().map_or(served, |unstable| unstable.min(served))
+    } else {
+        log.last_stable()
+    };
     let first = from.max(log.start());
     let aborted = log.producers().aborted(first, upper);
     let is_aborted = |batch: &Batch| {

@@ -25,7 +25,7 @@ use crate::scenario::workload::Item;
 use crate::service::kafka::client::KafkaOpener;
 use crate::service::kafka::damage;
 use crate::service::kafka::faults::BrokerFaults;
-use crate::service::kafka::mirror::Mirror;
+use crate::service::kafka::mirror::{Mirror, Served};
 use crate::service::kafka::observe::Observing;
 use crate::service::kafka::producer::Producer;
 use crate::service::kafka::record;
@@ -62,7 +62,8 @@ impl LogService for KafkaLog {
         };
         let run = &context.options;
         record::add_lanes(context);
-        let observing = Observing::new(context);
+        let served = Served::default();
+        let observing = Observing::new(context, served.clone());
         let kafka = Kafka::start(BROKERS, context.seed, |options| {
             cluster.configure(run, options);
             options.observer = Some(observing);
@@ -94,7 +95,7 @@ impl LogService for KafkaLog {
                 sleep(RETRY).await;
             }
         }
-        context.set_log_source(Box::new(Mirror(kafka.cluster().downgrade())));
+        context.set_log_source(Box::new(Mirror { cluster: kafka.cluster().downgrade(), served }));
         context.follow_log();
         let faults = BrokerFaults::start(context, kafka.clone(), cluster, opener.bootstrap.clone());
         Self { context: context.clone(), kafka, opener, producer, faults }

@@ -2,6 +2,7 @@
 //! oracles and the checker use, follow it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use exactlyonce::broker::{Broker, NewRecord, Producer};
 use exactlyonce::event::Record;
@@ -11,14 +12,20 @@ use simulated_kafka::cluster::WeakCluster;
 use crate::context::{LogSource, SimContext};
 use crate::scenario::options::TOPIC;
 
+/// By partition, the greatest high watermark that a leader has served since records were lost the last time.
+pub(crate) type Served = Arc<Mutex<BTreeMap<i32, i64>>>;
+
 /// The log of a cluster.
-pub(crate) struct Mirror(pub WeakCluster);
+pub(crate) struct Mirror {
+    pub cluster: WeakCluster,
+    pub served: Served,
+}
 
 const EXPECTED: &str = "the in-memory log accepts every well-formed request";
 
 impl LogSource for Mirror {
     fn follow(&self, context: &SimContext) {
-        let Some(cluster) = self.0.upgrade() else { return };
+        let Some(cluster) = self.cluster.upgrade() else { return };
         let image = cluster.metadata();
         let Some(topic) = image.topic(TOPIC) else { return };
         let partitions = topic.partitions.len() as i32;
@@ -35,7 +42,10 @@ impl LogSource for Mirror {
         }
         for partition in 0..partitions {
             let next = end(context, partition);
-            let Some(committed) = cluster.committed(TOPIC, partition, next) else { continue };
+            // A leader that is none any more may have served what its successor does not know to be committed.
+            let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied();
+            let committed = cluster.committed_as_served(TOPIC, partition, next, served.unwrap_or(0));
+            let Some(committed) = committed else { continue };
             let mut appended: BTreeMap<i64, Record> = BTreeMap::new();
             for record in committed.records {
                 let key = record.key.map(|key| key.to_vec());
@@ -64,7 +74,7 @@ impl LogSource for Mirror {
     }
 
     fn delete_below(&self, partition: i32, offset: i64) {
-        if let Some(cluster) = self.0.upgrade() {
+        if let Some(cluster) = self.cluster.upgrade() {
             // Without a leader nothing is deleted.
             let _ = cluster.delete_records(TOPIC, partition, offset);
         }

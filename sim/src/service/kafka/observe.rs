@@ -14,6 +14,7 @@ use crate::oracle::cell::{Cell, Seen, Value};
 use crate::parties::Caller;
 use crate::scenario::fault::{Kind, Moment, Point, Step, Target};
 use crate::scenario::options::TOPIC;
+use crate::service::kafka::mirror::Served;
 use crate::service::kafka::record::Connections;
 
 /// Time between the markers of two partitions of a transaction, in simulated milliseconds, that is long.
@@ -24,6 +25,7 @@ pub(crate) struct Observing {
     context: Weak<SimContext>,
     seen: Mutex<History>,
     connections: Mutex<Connections>,
+    served: Served,
     /// Wakes the task that follows the log.
     moved: Arc<Notify>,
 }
@@ -31,8 +33,6 @@ pub(crate) struct Observing {
 /// What was seen so far.
 #[derive(Default)]
 struct History {
-    /// By partition, the greatest high watermark of a leader.
-    high_watermarks: BTreeMap<i32, i64>,
     /// By partition, where a log was cut off that was longer: the end before.
     truncated: BTreeMap<i32, i64>,
     /// Partitions and epochs of leaders that were elected although they may lack committed records, and have not begun.
@@ -47,10 +47,10 @@ struct History {
 }
 
 impl Observing {
-    pub fn new(context: &Arc<SimContext>) -> Arc<Self> {
+    pub fn new(context: &Arc<SimContext>, served: Served) -> Arc<Self> {
         let (context, moved) = (Arc::downgrade(context), Arc::new(Notify::new()));
         tokio::spawn(follow(context.clone(), moved.clone()));
-        Arc::new(Self { context, seen: Mutex::default(), connections: Mutex::default(), moved })
+        Arc::new(Self { context, seen: Mutex::default(), connections: Mutex::default(), served, moved })
     }
 }
 
@@ -92,7 +92,9 @@ impl Observer for Observing {
         }
         let mut history = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         situations(event).for_each(|situation| context.observe(situation));
-        history.log(&context, event);
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        history.log(&context, &mut served, event);
+        drop(served);
         history.group(&context, event);
     }
 }
@@ -193,16 +195,17 @@ fn situations(event: &Event<'_>) -> impl Iterator<Item = Sometimes> {
 
 impl History {
     /// What happens to logs, leaders and transactions.
-    fn log(&mut self, context: &SimContext, event: &Event<'_>) {
+    fn log(&mut self, context: &SimContext, served: &mut BTreeMap<i32, i64>, event: &Event<'_>) {
         match *event {
             Event::HighWatermarkAdvanced { topic: TOPIC, partition, offset, .. } => {
-                let greatest = self.high_watermarks.entry(partition).or_insert(offset);
+                let greatest = served.entry(partition).or_insert(offset);
                 *greatest = offset.max(*greatest);
                 if self.truncated.get(&partition).is_some_and(|end| offset >= *end) {
                     self.truncated.remove(&partition);
                     context.observe(Sometimes::TruncatedThenGrownOver);
                 }
             }
+            Event::TopicDeleted { topic: TOPIC, .. } => served.clear(),
             Event::LeaderBegan { topic: TOPIC, partition, high_watermark, epoch, end, .. } => {
                 // Everybody who had a record has lost it, or does not lead.
                 let may_shrink = self.may_shrink.remove(&(partition, epoch));
@@ -211,9 +214,10 @@ impl History {
                         "committed records of partition {partition} from offset {end} on are lost"
                     );
                     context.note_event(lost);
+                    served.insert(partition, end);
                     context.damage().done = true;
                 }
-                if self.high_watermarks.get(&partition).is_some_and(|greatest| high_watermark < *greatest) {
+                if served.get(&partition).is_some_and(|greatest| high_watermark < *greatest) {
                     context.observe(Sometimes::HighWatermarkLaggedAfterElection);
                 }
                 if context.is_writing(partition) {
