@@ -164,8 +164,6 @@ pub enum Sometimes {
     AbortedTransactionSkipped,
     /// A consumer was at the last stable offset, below the high watermark.
     ReaderWaitsForOpenTransaction,
-    /// A coordinator aborted a transaction that was open for too long.
-    TransactionTimedOut,
     /// A producer was fenced by another one with its transactional id.
     ProducerFenced,
     /// A producer sent a batch again that was in the log.
@@ -180,8 +178,6 @@ pub enum Sometimes {
     PreferredReplicaGiven,
     /// A fetch was out of range.
     FetchOutOfRange,
-    /// A consumer fetched from a broker that did not lead any more.
-    FetchFromFormerLeader,
     /// A consumer and a broker had different epochs of a leader.
     FetchWithOtherEpoch,
     /// Another broker became the coordinator of the group.
@@ -241,10 +237,8 @@ impl Sometimes {
                 | Sometimes::CrashAtProgress
                 | Sometimes::UnsyncedRecordsLost
                 | Sometimes::CountPinnedWhileCacheFull
-                | Sometimes::FetchFromFormerLeader
                 | Sometimes::UncleanElection
                 | Sometimes::MarkerLateInSecondPartition
-                | Sometimes::TransactionTimedOut
                 | Sometimes::ProducerFenced
                 | Sometimes::OffsetNotAvailableAtStart
                 | Sometimes::FetchOutOfRange

@@ -145,7 +145,6 @@ fn situations(event: &Event<'_>) -> impl Iterator<Item = Sometimes> {
         Event::LogStartAdvanced { .. } if of_topic => Some(Sometimes::LogStartAdvanced),
         Event::CoordinatorUnloaded { kind: CoordinatorKind::Groups, .. } => Some(Sometimes::CoordinatorMoved),
         Event::TransactionPrepared { by: EndedBy::NewProducer, .. } => Some(Sometimes::ProducerFenced),
-        Event::TransactionPrepared { by: EndedBy::Timeout, .. } => Some(Sometimes::TransactionTimedOut),
         Event::MemberRemoved { why: Removal::SessionExpired, .. } => Some(Sometimes::MemberSessionExpired),
         Event::MemberRemoved { why: Removal::RebalanceTimeout, .. } => {
             Some(Sometimes::MemberTooSlowInRebalance)
@@ -165,7 +164,6 @@ fn situations(event: &Event<'_>) -> impl Iterator<Item = Sometimes> {
         }
         Event::FetchAnswered { error: Some(error), .. } if of_topic => match error {
             ErrorCode::OffsetOutOfRange => Some(Sometimes::FetchOutOfRange),
-            ErrorCode::NotLeaderOrFollower => Some(Sometimes::FetchFromFormerLeader),
             ErrorCode::FencedLeaderEpoch | ErrorCode::UnknownLeaderEpoch => {
                 Some(Sometimes::FetchWithOtherEpoch)
             }
