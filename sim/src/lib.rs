@@ -9,6 +9,9 @@
 //! [`service`] describes the services: a simple log or a simulated Kafka cluster, and as the tables a simple store or a
 //! simulated Cassandra cluster.
 
+// What only the world `full` uses.
+#![cfg_attr(not(feature = "full"), allow(dead_code))]
+
 #[cfg(not(madsim))]
 compile_error!("the simulation is built with `--cfg madsim`; `cargo sim` in the folder above does it");
 
