@@ -21,6 +21,16 @@ use crate::group::{Group, GroupShard, refusal};
 /// The first version that members of the `consumer` protocol may use.
 const MEMBER_EPOCH: i16 = 9;
 
+/// Who commits offsets.
+struct Committer<'a> {
+    group: &'a str,
+    member: &'a str,
+    /// The generation or member epoch.
+    epoch: i32,
+    /// The producer whose transaction commits them.
+    producer_id: Option<i64>,
+}
+
 impl GroupShard {
     pub(crate) fn offset_commit(
         &mut self,
@@ -40,6 +50,12 @@ impl GroupShard {
         }
         let expire_timestamp = (request.retention_time_ms >= 0 && context.api_version < 5)
             .then(|| now.saturating_add(request.retention_time_ms));
+        let committer = Committer {
+            group: &request.group_id,
+            member: &request.member_id,
+            epoch: request.generation_id_or_member_epoch,
+            producer_id: None,
+        };
         let mut records = Vec::new();
         let topics = request.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
@@ -51,25 +67,8 @@ impl GroupShard {
                     expire_timestamp,
                     topic_id: Uuid::nil(),
                 };
-                let result = self.prepare(
-                    &mut records,
-                    &request.group_id,
-                    &topic.name,
-                    partition.partition_index,
-                    &value,
-                );
-                if result.is_ok() {
-                    self.observed.see(|broker| Event::OffsetCommitted {
-                        broker,
-                        group: &request.group_id,
-                        topic: &topic.name,
-                        partition: partition.partition_index,
-                        offset: partition.committed_offset,
-                        epoch: request.generation_id_or_member_epoch,
-                        member: &request.member_id,
-                        producer_id: None,
-                    });
-                }
+                let result =
+                    self.prepare(&mut records, &committer, &topic.name, partition.partition_index, &value);
                 OffsetCommitResponsePartition::default()
                     .with_partition_index(partition.partition_index)
                     .with_error_code(crate::coordinator::code(result))
@@ -113,6 +112,12 @@ impl GroupShard {
             self.out.reply(token, refusal::txn_offset_commit(request, error).into());
             return;
         }
+        let committer = Committer {
+            group: &request.group_id,
+            member: &request.member_id,
+            epoch: request.generation_id,
+            producer_id: Some(request.producer_id.0),
+        };
         let mut records = Vec::new();
         let topics = request.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
@@ -124,25 +129,8 @@ impl GroupShard {
                     expire_timestamp: None,
                     topic_id: Uuid::nil(),
                 };
-                let result = self.prepare(
-                    &mut records,
-                    &request.group_id,
-                    &topic.name,
-                    partition.partition_index,
-                    &value,
-                );
-                if result.is_ok() {
-                    self.observed.see(|broker| Event::OffsetCommitted {
-                        broker,
-                        group: &request.group_id,
-                        topic: &topic.name,
-                        partition: partition.partition_index,
-                        offset: partition.committed_offset,
-                        epoch: request.generation_id,
-                        member: &request.member_id,
-                        producer_id: Some(request.producer_id.0),
-                    });
-                }
+                let result =
+                    self.prepare(&mut records, &committer, &topic.name, partition.partition_index, &value);
                 TxnOffsetCommitResponsePartition::default()
                     .with_partition_index(partition.partition_index)
                     .with_error_code(crate::coordinator::code(result))
@@ -161,7 +149,7 @@ impl GroupShard {
     fn prepare(
         &self,
         records: &mut Vec<Record>,
-        group: &str,
+        committer: &Committer<'_>,
         topic: &str,
         partition: i32,
         value: &OffsetValue,
@@ -173,7 +161,18 @@ impl GroupShard {
         if value.metadata.encode_utf16().count() > self.config.offset_metadata_max {
             return Err(ResponseError::OffsetMetadataTooLarge);
         }
+        let Committer { group, member, epoch, producer_id } = *committer;
         records.push(records::offset(group, topic, partition, Some(value)));
+        self.observed.see(|broker| Event::OffsetCommitted {
+            broker,
+            group,
+            topic,
+            partition,
+            offset: value.offset,
+            epoch,
+            member,
+            producer_id,
+        });
         Ok(())
     }
 
