@@ -197,11 +197,13 @@ impl Reader {
         Ok(usize::try_from(partitions).unwrap_or(0))
     }
 
-    /// The topic has at least so many partitions: a broker that does not know them has old metadata.
-    pub(super) fn knows(&self, topic: &str, partitions: i32) {
+    /// The topic has at least so many partitions: a broker that does not know them has old metadata. Returns how many it has at
+    /// least, as far as it was ever known.
+    pub(super) fn knows(&self, topic: &str, partitions: i32) -> i32 {
         let mut known = lock(&self.known);
         let most = known.entry(topic.to_owned()).or_default();
         *most = partitions.max(*most);
+        *most
     }
 
     /// Fails if the partition does not exist; with an error that is retriable if it is known to exist.
@@ -209,11 +211,11 @@ impl Reader {
         let what = || format!("read the metadata of topic {topic} partition {partition}");
         let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
         let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
-        self.knows(topic, partitions);
+        let known = self.knows(topic, partitions);
         if (0..partitions).contains(&partition) {
             return Ok(());
         }
-        if lock(&self.known).get(topic).is_some_and(|known| (0..*known).contains(&partition)) {
+        if (0..known).contains(&partition) {
             let what = format!("read topic {topic} partition {partition}, which a broker does not know yet");
             return Err(BrokerError::Retriable { what, cause: None });
         }

@@ -95,9 +95,11 @@ impl Kafka {
         let cluster = Cluster::start(options, links.clone(), random(1));
         let machine = |broker| {
             threads.set_name(&name(broker), &[address(broker)]);
-            let (cluster, server) = (cluster.clone(), server.clone());
+            // The simulator keeps a machine's start function forever; the cluster must not live as long.
+            let (cluster, server) = (cluster.downgrade(), server.clone());
             let serving = move || {
-                let (running, server) = (cluster.broker(id(broker)), server.clone());
+                let running = cluster.upgrade().and_then(|cluster| cluster.broker(id(broker)));
+                let server = server.clone();
                 async move {
                     match (TcpListener::bind((address(broker), PORT)).await, running) {
                         (Ok(listener), Some(running)) => serve(running, listener, server).await,
