@@ -454,6 +454,15 @@ impl SimContext {
         is_deleted
     }
 
+    /// Deletes the records of all partitions below their acknowledged progress; false if there are none.
+    pub fn trim(&self) -> bool {
+        self.follow_log();
+        let topic = self.log.topic(TOPIC).now_or_never().and_then(Result::ok);
+        let partitions = 0..topic.map_or(0, |topic| topic.partitions);
+        let trimmed = partitions.filter(|partition| self.delete_processed(*partition, || true));
+        trimmed.count() > 0
+    }
+
     /// The greatest progress of each partition that was acknowledged.
     pub fn all_acknowledged_progress(&self) -> BTreeMap<i32, i64> {
         lock(&self.progress).clone()

@@ -234,6 +234,8 @@ impl<L: LogService, T: TablesService> Injector<L, T> {
                 true
             }
             (Kind::WriteTorn, _) => false,
+            // Also what is processed later is deleted.
+            (Kind::LogTrimmed, _) => context.trim(),
             (Kind::Link(_), Target::Requests(_))
             | (
                 Kind::ErrorsReturned { .. }
@@ -242,12 +244,16 @@ impl<L: LogService, T: TablesService> Injector<L, T> {
                 | Kind::AcknowledgedWritesDropped { .. },
                 _,
             ) => false,
-            _ => match self.log.begin(fault, &active).await {
-                Some(true) => false,
-                Some(false) => return false,
-                None if self.tables.begin(fault, &active) => false,
-                None => return false,
-            },
+            _ => {
+                let has_begun = match self.log.begin(fault, &active).await {
+                    Some(has_begun) => has_begun,
+                    None => self.tables.begin(fault, &active),
+                };
+                if !has_begun {
+                    return false;
+                }
+                false
+            }
         };
         context.note_event(format_args!(
             "fault {} starts: {} {:?} {:?}",
@@ -289,8 +295,11 @@ impl<L: LogService, T: TablesService> Injector<L, T> {
                     self.handle.restart(*node);
                 }
             }
-            _ if self.log.end(&fault) => {}
-            _ => self.tables.end(&fault),
+            _ => {
+                if !self.log.end(&fault) {
+                    self.tables.end(&fault);
+                }
+            }
         }
     }
 

@@ -17,8 +17,6 @@ pub enum Stream {
     ClusterOptions,
     /// The options of the Kafka cluster and of its clients.
     KafkaOptions,
-    /// Random choices of Kafka brokers.
-    Kafka,
     /// Delays of messages from one Kafka broker to another.
     BrokerLink {
         /// The broker that sends, from 0.
@@ -87,7 +85,6 @@ impl Stream {
             Stream::Options => 1,
             Stream::ClusterOptions => 2,
             Stream::KafkaOptions => 10,
-            Stream::Kafka => 11,
             Stream::BrokerLink { from, to } => BROKER | u64::from(from) << 16 | u64::from(to),
             Stream::Times => 3,
             Stream::Lanes => 9,
@@ -183,7 +180,6 @@ mod tests {
             Stream::Options,
             Stream::ClusterOptions,
             Stream::KafkaOptions,
-            Stream::Kafka,
             Stream::BrokerLink { from: 0, to: 1 },
             Stream::BrokerLink { from: 1, to: 0 },
             Stream::Profile,

@@ -60,20 +60,15 @@ pub(crate) async fn work<L: BrokerOpener, T: Opener>(
         let host = Host::Worker(index);
         context.record(|recording| recording.process_starts(host, &format!("life {life}")));
         let channel = Channel::open(context.clone(), caller);
-        let store = match tables.open(&channel).await {
-            Ok(store) => store,
-            Err(error) => {
-                context.note(format_args!("{caller} has no tables: {error}"));
-                context.record(|recording| recording.process_ends(host, &error));
-                context.observe(Sometimes::WorkerGaveUp);
-                sleep(RESTART_DELAY).await;
-                continue;
-            }
+        let opened = async {
+            let store = tables.open(&channel).await.map_err(|error| ("tables", error))?;
+            let broker = log.open(&channel).await.map_err(|error| ("log", error))?;
+            Ok((store, broker))
         };
-        let broker = match log.open(&channel).await {
-            Ok(broker) => broker,
-            Err(error) => {
-                context.note(format_args!("{caller} has no log: {error}"));
+        let (store, broker) = match opened.await {
+            Ok(opened) => opened,
+            Err((what, error)) => {
+                context.note(format_args!("{caller} has no {what}: {error}"));
                 context.record(|recording| recording.process_ends(host, &error));
                 context.observe(Sometimes::WorkerGaveUp);
                 sleep(RESTART_DELAY).await;

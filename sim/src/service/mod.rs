@@ -5,6 +5,7 @@
 
 pub mod cassandra;
 pub mod cassandra_tables;
+pub(crate) mod client_links;
 pub(crate) mod declaration;
 pub(crate) mod kafka;
 pub(crate) mod messages;

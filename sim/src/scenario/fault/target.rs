@@ -58,6 +58,13 @@ pub enum Target {
 }
 
 impl Target {
+    /// True if it is the link that a message from one host to another takes, in a direction that is affected.
+    pub(crate) fn cuts(self, sender: Host, receiver: Host) -> bool {
+        let Target::Link { from, to, direction } = self else { return false };
+        (sender, receiver) == (from, to) && direction.loses(true)
+            || (sender, receiver) == (to, from) && direction.loses(false)
+    }
+
     /// The worker's host, if one is affected.
     pub fn worker(mut self) -> Option<Host> {
         self.worker_mut().copied()

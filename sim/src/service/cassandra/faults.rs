@@ -1,7 +1,6 @@
 //! The faults of a simulated cluster: of its nodes, disks and clocks, of the links between them, and of those to workers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use crate::random::Stream;
 use crate::scenario::cassandra::ClusterOptions;
 use crate::scenario::fault::{Fault, Host, Kind, Step, Target};
 use crate::service::cassandra::{SimulatedCassandra, ip, observe, record};
+use crate::service::client_links::ClientLinks;
 use crate::service::messages;
 
 pub(crate) struct ClusterFaults {
@@ -25,6 +25,7 @@ pub(crate) struct ClusterFaults {
     nodes: u8,
     /// Acknowledged writes survive the loss of power.
     synced_first: bool,
+    clients: ClientLinks,
     state: Arc<Mutex<ClusterState>>,
 }
 
@@ -34,8 +35,6 @@ struct ClusterState {
     writes_left: BTreeMap<u64, (u8, u64)>,
     /// The coordinators that were killed, by fault.
     killed: BTreeMap<u64, u8>,
-    /// Held writes and failed connection attempts at the time when a client's link was cut, by fault.
-    before: BTreeMap<u64, u64>,
     /// When the last message between nodes so far arrives, in simulated milliseconds.
     latest_ms: u64,
 }
@@ -83,6 +82,10 @@ impl ClusterFaults {
             cassandra: cassandra.clone(),
             nodes,
             synced_first: cluster.synced_first,
+            clients: ClientLinks::new(|host| match host {
+                Host::Node(node) => Some(ip(node)),
+                _ => None,
+            }),
             state: state.clone(),
         };
         tokio::spawn(kill_coordinators(context.clone(), cassandra.clone(), state, nodes, coordinators));
@@ -144,18 +147,15 @@ impl ClusterFaults {
     }
 
     fn begin_at_link(&self, fault: &Fault, link: LinkFault, target: Target) -> bool {
-        let network = Network::current();
         match (link, target) {
             (LinkFault::Reset, Target::Link { from: Host::Worker(worker), to: Host::Node(node), .. }) => {
-                if network.reset_connections(worker_ip(worker), ip(node)) > 0 {
+                if Network::current().reset_connections(worker_ip(worker), ip(node)) > 0 {
                     self.context.observe(Sometimes::ConnectionsResetInUse);
                     self.context.effect(fault);
                 }
             }
             (LinkFault::Cut, Target::Link { from: Host::Worker(_), .. }) => {
-                let effects = network.effects();
-                lock(&self.state).before.insert(fault.id, effects.held + effects.unanswered);
-                client_links(fault).into_iter().for_each(|(from, to)| network.cut(from, to));
+                self.clients.cut(fault);
             }
             // Messages between nodes meet it on their way.
             (_, Target::Replicas) | (LinkFault::Cut, Target::Link { from: Host::Node(_), .. }) => {}
@@ -191,16 +191,7 @@ impl ClusterFaults {
                 }
             }
             (Kind::Link(LinkFault::Cut), Target::Link { from: Host::Worker(_), .. }) => {
-                let network = Network::current();
-                let (effects, before) = (network.effects(), lock(&self.state).before.remove(&fault.id));
-                if before.is_some_and(|before| effects.held + effects.unanswered > before) {
-                    context.effect(fault);
-                }
-                client_links(fault).into_iter().for_each(|(from, to)| network.restore(from, to));
-                // Another fault may have cut the same link.
-                for other in context.active_faults() {
-                    client_links(&other).into_iter().for_each(|(from, to)| network.cut(from, to));
-                }
+                self.clients.restore(context, fault);
             }
             _ => {}
         }
@@ -286,7 +277,8 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
             is_torn
         }
         (Kind::Link(LinkFault::Cut), target) => {
-            let is_cut = cuts(target, envelope);
+            let host = |id: NodeId| Host::Node(id.0 as u8);
+            let is_cut = target.cuts(host(envelope.from), host(envelope.to));
             is_lost |= is_cut;
             is_cut
         }
@@ -294,23 +286,4 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
         _ => false,
     });
     Some(if is_lost { Vec::new() } else { copies })
-}
-
-/// True if a link is the one between two nodes that a message takes.
-fn cuts(link: Target, envelope: &Envelope) -> bool {
-    let Target::Link { from: Host::Node(from), to: Host::Node(to), direction } = link else { return false };
-    let (from, to) = (NodeId(from.into()), NodeId(to.into()));
-    let is_between = |from, to| (envelope.from, envelope.to) == (from, to);
-    is_between(from, to) && direction.loses(true) || is_between(to, from) && direction.loses(false)
-}
-
-/// The directions in which a fault cuts the link of a worker to a node.
-fn client_links(fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
-    match (fault.kind, fault.target) {
-        (
-            Kind::Link(LinkFault::Cut),
-            Target::Link { from: Host::Worker(worker), to: Host::Node(node), direction },
-        ) => direction.links(worker_ip(worker), ip(node)),
-        _ => Vec::new(),
-    }
 }

@@ -11,6 +11,7 @@ use crate::context::SimContext;
 use crate::scenario::fault::{Fault, Kind};
 use crate::scenario::kafka::BROKERS;
 use crate::scenario::options::TOPIC;
+use crate::service::kafka::partitions;
 
 /// Damages the log; false if there is nothing to damage, or no broker that could do it now.
 pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> bool {
@@ -35,10 +36,6 @@ pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> boo
         }
         _ => false,
     }
-}
-
-fn partitions(cluster: &Cluster) -> i32 {
-    cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len() as i32)
 }
 
 fn trim_past_progress(context: &SimContext, cluster: &Cluster, records: i64) -> bool {

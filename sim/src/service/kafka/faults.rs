@@ -23,8 +23,9 @@ use crate::random::Stream;
 use crate::scenario::fault::{Fault, Host, Kind, Target};
 use crate::scenario::kafka::{BROKERS, KafkaCluster};
 use crate::scenario::options::TOPIC;
+use crate::service::client_links::ClientLinks;
 use crate::service::kafka::transactions::Transactions;
-use crate::service::kafka::{damage, record};
+use crate::service::kafka::{damage, partitions, record};
 use crate::service::messages;
 
 /// How long aborting transactions may take, in simulated milliseconds.
@@ -37,13 +38,12 @@ pub(crate) struct BrokerFaults {
     context: Arc<SimContext>,
     kafka: Arc<Kafka>,
     bootstrap: String,
+    clients: ClientLinks,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Held writes and failed connection attempts at the time when a client's link was cut, by fault.
-    before: BTreeMap<u64, u64>,
     /// A broker has lost its power, and perhaps records that only the others have. If they went down before the controller
     /// knows of that, it could be elected.
     is_recovering: bool,
@@ -61,6 +61,11 @@ fn ip(broker: u8) -> IpAddr {
 
 fn id(broker: u8) -> NodeId {
     NodeId(i32::from(broker) + 1)
+}
+
+/// The broker as the host of a fault.
+fn host(id: NodeId) -> Host {
+    Host::Broker((id.0 - 1) as u8)
 }
 
 /// The broker whose process a fault stops or pauses.
@@ -94,7 +99,11 @@ impl BrokerFaults {
             let context = noted.upgrade()?;
             Some(deliveries(&context, &usual, envelope))
         });
-        Self { context: context.clone(), kafka, bootstrap, state: Mutex::default() }
+        let clients = ClientLinks::new(|host| match host {
+            Host::Broker(broker) => Some(ip(broker)),
+            _ => None,
+        });
+        Self { context: context.clone(), kafka, bootstrap, clients, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,9 +142,6 @@ impl BrokerFaults {
                 self.apply(broker, host);
             }
             (Kind::Host(host), Target::AllBrokers) => {
-                if host == HostFault::PowerLoss && !down(active).is_empty() {
-                    return Some(false);
-                }
                 if !down(active).is_empty() || !self.has_recovered() {
                     return Some(false);
                 }
@@ -201,17 +207,14 @@ impl BrokerFaults {
     }
 
     fn begin_at_link(&self, fault: &Fault, link: LinkFault, target: Target) -> Option<bool> {
-        let network = Network::current();
         match (link, target) {
             (LinkFault::Reset, Target::Link { from: Host::Worker(worker), to: Host::Broker(broker), .. }) => {
-                if network.reset_connections(worker_ip(worker), ip(broker)) > 0 {
+                if Network::current().reset_connections(worker_ip(worker), ip(broker)) > 0 {
                     self.context.effect(fault);
                 }
             }
             (LinkFault::Cut, Target::Link { from: Host::Worker(_), to: Host::Broker(_), .. }) => {
-                let effects = network.effects();
-                self.state().before.insert(fault.id, effects.held + effects.unanswered);
-                client_links(fault).into_iter().for_each(|(from, to)| network.cut(from, to));
+                self.clients.cut(fault);
             }
             // Messages between brokers meet it on their way.
             (_, Target::Brokers) | (LinkFault::Cut, Target::Link { from: Host::Broker(_), .. }) => {}
@@ -267,16 +270,7 @@ impl BrokerFaults {
                 }
             }
             (Kind::Link(LinkFault::Cut), Target::Link { from: Host::Worker(_), to: Host::Broker(_), .. }) => {
-                let network = Network::current();
-                let (effects, before) = (network.effects(), self.state().before.remove(&fault.id));
-                if before.is_some_and(|before| effects.held + effects.unanswered > before) {
-                    context.effect(fault);
-                }
-                client_links(fault).into_iter().for_each(|(from, to)| network.restore(from, to));
-                // Another fault may have cut the same link.
-                for other in context.active_faults() {
-                    client_links(&other).into_iter().for_each(|(from, to)| network.cut(from, to));
-                }
+                self.clients.restore(context, fault);
             }
             (Kind::LeadersMoved | Kind::InSyncShrunk, _)
             | (Kind::Link(_), Target::Brokers)
@@ -340,12 +334,11 @@ impl BrokerFaults {
     /// Appends a record of a transaction that nobody ends to all partitions; whether there is one.
     fn hang_transactions(&self, fault: &Fault) -> bool {
         let cluster = self.cluster();
-        let partitions = cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
         let hang = |partition| {
             let hanging = cluster.hang_transaction(TOPIC, partition).ok()?;
             Some((partition, hanging.producer_id))
         };
-        let hanging: Vec<_> = (0..partitions as i32).filter_map(hang).collect();
+        let hanging: Vec<_> = (0..partitions(cluster)).filter_map(hang).collect();
         let hangs = !hanging.is_empty();
         self.state().hanging.insert(fault.id, hanging);
         hangs
@@ -355,10 +348,10 @@ impl BrokerFaults {
     fn open_transaction(&self, fault: &Fault) {
         let transactions = Transactions::new(self.bootstrap.clone(), "open");
         self.state().open.insert(fault.id, transactions.clone());
-        let partitions = self.cluster().metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
+        let partitions = partitions(self.cluster());
         let (context, fault) = (Arc::downgrade(&self.context), fault.clone());
         tokio::spawn(async move {
-            match transactions.begin((0..partitions as i32).collect()).await {
+            match transactions.begin((0..partitions).collect()).await {
                 Ok(()) => {
                     if let Some(context) = context.upgrade() {
                         context.effect(&fault);
@@ -387,9 +380,8 @@ impl BrokerFaults {
     /// Aborts all transactions that are open in the topic; true if there are some, or that is not known.
     fn abort_open_transactions(&self) -> bool {
         let cluster = self.cluster();
-        let partitions = cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
         let mut is_open = false;
-        for partition in 0..partitions as i32 {
+        for partition in 0..partitions(cluster) {
             match cluster.open_transactions(TOPIC, partition) {
                 Ok(producers) => {
                     for producer_id in producers {
@@ -458,7 +450,7 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
     let mut is_lost = false;
     context.apply_faults(|ActiveFault { fault, random, .. }| match (fault.kind, fault.target) {
         (Kind::Link(LinkFault::Cut), target) => {
-            let is_cut = cuts(target, envelope);
+            let is_cut = target.cuts(host(envelope.from), host(envelope.to));
             is_lost |= is_cut;
             is_cut
         }
@@ -472,25 +464,4 @@ fn deliveries(context: &SimContext, usual: &UsualLinks, envelope: &Envelope) -> 
         _ => false,
     });
     if is_lost { Vec::new() } else { copies }
-}
-
-/// True if a link is the one between two brokers that a message takes.
-fn cuts(link: Target, envelope: &Envelope) -> bool {
-    let Target::Link { from: Host::Broker(from), to: Host::Broker(to), direction } = link else {
-        return false;
-    };
-    let is_between = |from, to| (envelope.from, envelope.to) == (from, to);
-    let (from, to) = (id(from), id(to));
-    is_between(from, to) && direction.loses(true) || is_between(to, from) && direction.loses(false)
-}
-
-/// The directions in which a fault cuts the link of a worker to a broker.
-fn client_links(fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
-    match (fault.kind, fault.target) {
-        (
-            Kind::Link(LinkFault::Cut),
-            Target::Link { from: Host::Worker(worker), to: Host::Broker(broker), direction },
-        ) => direction.links(worker_ip(worker), ip(broker)),
-        _ => Vec::new(),
-    }
 }

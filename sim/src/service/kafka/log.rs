@@ -28,13 +28,13 @@ use crate::service::kafka::faults::BrokerFaults;
 use crate::service::kafka::mirror::{Mirror, Served};
 use crate::service::kafka::observe::Observing;
 use crate::service::kafka::producer::Producer;
-use crate::service::kafka::record;
+use crate::service::kafka::{partitions, record};
 use crate::service::{LogService, Verified};
 
 /// The address of the operator's machine for everything that has to do with the log.
 const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 4));
 
-/// Time until the log's start is set again.
+/// Time until what an operator does is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
 const OPTIONS: &str = "the options are valid";
@@ -68,8 +68,7 @@ impl LogService for KafkaLog {
             cluster.configure(run, options);
             options.observer = Some(observing);
         });
-        let kafka = kafka.await;
-        let kafka = Arc::new(kafka);
+        let kafka = Arc::new(kafka.await);
         let session_ms = KafkaCluster::session_ms(run);
         let opener = KafkaOpener { bootstrap: kafka.bootstrap(), cluster: cluster.clone(), session_ms };
         let operator = Handle::current().create_node().name("operator of the log").ip(IP).build();
@@ -107,8 +106,7 @@ impl LogService for KafkaLog {
 
     async fn append(&self, items: Vec<Item>) {
         for item in items {
-            let image = self.kafka.cluster().metadata();
-            let partitions = image.topic(TOPIC).map_or(1, |topic| topic.partitions.len().max(1));
+            let partitions = partitions(self.kafka.cluster()).max(1);
             let partition = (item.lane % partitions as u64) as i32;
             let mut record = item.record(partition);
             // Kafka refuses records from the future, and librdkafka replaces 0 by its clock.
@@ -125,25 +123,13 @@ impl LogService for KafkaLog {
     async fn begin(&self, fault: &Fault, active: &[Fault]) -> Option<bool> {
         match fault.kind {
             Kind::PartitionAdded => {
-                let partitions = self.kafka.cluster().metadata().topic(TOPIC)?.partitions.len() as i32;
+                let partitions = partitions(self.kafka.cluster());
                 if self.kafka.cluster().add_partitions(TOPIC, partitions + 1).is_err() {
                     return Some(false);
                 }
                 self.context.follow_log();
                 self.context.observe(Sometimes::PartitionAddedWhileRunning);
                 self.context.effect(fault);
-                Some(true)
-            }
-            Kind::LogTrimmed => {
-                let partitions = self.kafka.cluster().metadata().topic(TOPIC)?.partitions.len() as i32;
-                let mut is_trimmed = false;
-                for partition in 0..partitions {
-                    is_trimmed |= self.context.delete_processed(partition, || true);
-                }
-                if is_trimmed {
-                    self.context.effect(fault);
-                }
-                // Otherwise its effect is on what is processed later.
                 Some(true)
             }
             Kind::LogTruncated { .. } => {
@@ -192,8 +178,7 @@ impl KafkaLog {
     /// Notes what each broker has of each partition, for who looks for the reason of a violation.
     fn note_logs(&self) {
         let cluster = self.kafka.cluster();
-        let partitions = cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len());
-        for (partition, broker) in (0..partitions as i32)
+        for (partition, broker) in (0..partitions(cluster))
             .flat_map(|partition| cluster.brokers().map(move |broker| (partition, broker)))
         {
             let Some(batches) = cluster.batches(broker, TOPIC, partition) else { continue };
@@ -231,7 +216,7 @@ async fn create_topic(context: &Arc<SimContext>, operator: &NodeHandle, opener: 
                     }
                 }
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(RETRY).await;
         }
     });
     created.await.expect("the operator's machine is never killed");

@@ -46,27 +46,19 @@ impl LogSource for Mirror {
             let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied();
             let committed = cluster.committed_as_served(TOPIC, partition, next, served.unwrap_or(0));
             let Some(committed) = committed else { continue };
-            let mut appended: BTreeMap<i64, Record> = BTreeMap::new();
             for record in committed.records {
                 let key = record.key.map(|key| key.to_vec());
                 let value = record.value.map(|value| value.to_vec());
                 let (offset, timestamp) = (record.offset, record.timestamp);
-                appended.insert(offset, Record { partition, offset, timestamp, key, value });
-            }
-            for record in appended.into_values() {
-                skip_to(context, partition, record.offset);
-                let new = NewRecord {
-                    key: record.key.clone(),
-                    value: record.value.clone(),
-                    timestamp: record.timestamp,
-                    partition: Some(partition),
-                };
+                skip_to(context, partition, offset);
+                let new = NewRecord { key, value, timestamp, partition: Some(partition) };
                 for log in [&context.log, &context.history] {
                     let appended = log.append(TOPIC, vec![new.clone()]).now_or_never();
                     appended.expect(EXPECTED).expect(EXPECTED);
                 }
-                context.note(format_args!("committed: partition {partition} offset {}", record.offset));
-                context.appended(record);
+                context.note(format_args!("committed: partition {partition} offset {offset}"));
+                let NewRecord { key, value, .. } = new;
+                context.appended(Record { partition, offset, timestamp, key, value });
             }
             skip_to(context, partition, committed.next_offset);
             context.log.delete_below(TOPIC, partition, committed.log_start);

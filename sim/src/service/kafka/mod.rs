@@ -26,3 +26,10 @@ mod transactions;
 
 #[cfg(feature = "full")]
 pub(crate) use log::KafkaLog;
+
+/// How many partitions the topic has, as the controller knows.
+#[cfg(feature = "full")]
+fn partitions(cluster: &simulated_kafka::cluster::Cluster) -> i32 {
+    use crate::scenario::options::TOPIC;
+    cluster.metadata().topic(TOPIC).map_or(0, |topic| topic.partitions.len() as i32)
+}

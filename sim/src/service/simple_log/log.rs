@@ -83,16 +83,6 @@ impl LogService for SimpleLog {
                 context.group().grow(context.now_ms(), partitions + 1);
                 context.observe(Sometimes::PartitionAddedWhileRunning);
             }
-            Kind::LogTrimmed => {
-                let mut is_trimmed = false;
-                for partition in 0..self.partitions().await {
-                    is_trimmed |= context.delete_processed(partition, || true);
-                }
-                // Otherwise its effect is on what is processed later.
-                if !is_trimmed {
-                    return Some(true);
-                }
-            }
             Kind::LogEndLags { behind } => {
                 if active.iter().any(|other| other.name() == KindName::LogEndLags) {
                     return Some(false);
