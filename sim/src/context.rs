@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::links::Links;
 use crate::observed::{Ending, Observed, Sometimes};
 use crate::oracle::cell::Cell;
+use crate::oracle::members::Members;
 use crate::oracle::{Oracles, Violation};
 use crate::parties::{Caller, Service};
 use crate::random::{Random, Stream};
@@ -69,6 +70,7 @@ pub(crate) struct SimContext {
     /// To the simple services.
     pub links: Links,
     group: Mutex<Group>,
+    members: Mutex<Members>,
     faults: Mutex<FaultState>,
     /// By service, and for each of them by worker, then the operator.
     random: Vec<Mutex<Random>>,
@@ -226,6 +228,7 @@ impl SimContext {
             source: OnceLock::new(),
             links: Links::default(),
             group: Mutex::new(Group::new(&options)),
+            members: Mutex::default(),
             faults: Mutex::default(),
             random: Service::ALL
                 .into_iter()
@@ -375,6 +378,11 @@ impl SimContext {
 
     pub fn group(&self) -> MutexGuard<'_, Group> {
         lock(&self.group)
+    }
+
+    /// What the workers' processes hold, as members of a group of Kafka.
+    pub fn members(&self) -> MutexGuard<'_, Members> {
+        lock(&self.members)
     }
 
     pub fn now_ms(&self) -> u64 {

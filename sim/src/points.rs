@@ -173,6 +173,12 @@ impl Process {
                 false => state.owned.remove(partition),
             };
         }
+        drop(state);
+        let mut members = self.context.members();
+        match owned {
+            true => members.assigned(self.caller, partitions),
+            false => members.revoked(self.caller, partitions),
+        }
     }
 
     /// It loses partitions. It may not have been asked to release them.
@@ -182,6 +188,7 @@ impl Process {
             self.context.observe(Sometimes::LostWithoutRevoked);
         }
         self.owns(partitions, false);
+        self.context.members().lost(self.caller, partitions);
     }
 
     /// Records are delivered.

@@ -55,6 +55,9 @@ const DAMAGED_LIMIT_MS: u64 = 60_000;
 /// How much longer a worker may take to refuse a topic of a Kafka cluster.
 const KAFKA_REFUSAL_MS: u64 = 30_000;
 
+/// How long the group may take, after the faults, to have all positions, in simulated milliseconds.
+const COMMITTED_LIMIT_MS: u64 = 60_000;
+
 /// How often `verify` is run again where replicas may have lost what was acknowledged.
 const VERIFIED_AGAIN: u32 = 8;
 
@@ -243,6 +246,9 @@ async fn execute<L: LogService, T: TablesService>(
         judge_damage(&context, &checker, log.as_ref(), tables.store().await).await;
     } else {
         judge_tables(&context, &checker, tables.as_ref()).await;
+        if L::HAS_COMMITTED_POSITIONS {
+            judge_committed(&context).await;
+        }
     }
 
     let simulated_ms = context.now_ms();
@@ -313,6 +319,19 @@ async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<
     }
     if !context.has_failed() {
         tables.repair().await.into_iter().for_each(|violation| context.violate(violation));
+    }
+}
+
+/// Waits until the group has all positions, as dashboards would show them.
+async fn judge_committed(context: &SimContext) {
+    let give_up_ms = context.now_ms() + COMMITTED_LIMIT_MS;
+    while !context.has_failed() {
+        let behind = context.members().behind(&context.all_acknowledged_progress());
+        match behind {
+            None => return,
+            Some(behind) if context.now_ms() >= give_up_ms => return context.violate(behind),
+            Some(_) => wait_and_judge(context).await,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod cell;
 pub mod counts;
 pub mod delivery;
 pub mod durability;
+pub(crate) mod members;
 pub mod memory;
 pub(crate) mod outcome;
 pub mod progress;

@@ -107,6 +107,24 @@ pub enum Violation {
         /// The greatest progress that any replica has, or that was acknowledged.
         durable: i64,
     },
+    /// A position was committed to the group that is less than the one before.
+    CommittedBack {
+        /// Partition.
+        partition: i32,
+        /// The committed position.
+        offset: i64,
+        /// The one before.
+        before: i64,
+    },
+    /// At the end, the group does not have the position of a partition, or a lesser one.
+    CommittedBehind {
+        /// Partition.
+        partition: i32,
+        /// The committed position.
+        committed: Option<i64>,
+        /// The acknowledged progress.
+        durable: i64,
+    },
     /// A worker started a partition at another position than the progress that it read.
     StartedElsewhere {
         /// Which.
@@ -124,6 +142,27 @@ pub enum Violation {
         worker: u8,
         /// The first of the records.
         position: Position,
+    },
+    /// The group gave a partition to another worker before its holder had released it.
+    GivenBeforeRelease {
+        /// Which held it.
+        worker: u8,
+        /// Partition.
+        partition: i32,
+        /// The worker that got it.
+        to: u8,
+    },
+    /// A worker that ran, and was not asked to stop, left its group.
+    LeftUnasked {
+        /// Which.
+        worker: u8,
+    },
+    /// A thread of a client called so often without waiting that it occupies a processor.
+    ThreadSpins {
+        /// Its name.
+        thread: String,
+        /// How often it called the C library without waiting.
+        calls: u32,
     },
     /// A group gave a partition to two members in one generation.
     TwoOwners {
@@ -248,6 +287,8 @@ impl Violation {
             Violation::StaleRecordApplied { .. }
                 | Violation::MemoryExceeded { .. }
                 | Violation::ReportedAhead { .. }
+                | Violation::GivenBeforeRelease { .. }
+                | Violation::ThreadSpins { .. }
                 | Violation::NotRefused { .. }
                 | Violation::VerifyWrong { .. }
                 | Violation::EndedUnexpectedly { .. }

@@ -49,7 +49,24 @@ impl<B: Broker> Broker for ObservedBroker<B> {
     async fn subscribe(&self, group: &str, topic: &str) -> Result<Self::Consumer, BrokerError> {
         let consumer = self.broker.subscribe(group, topic).await?;
         let consumer = SabotagedConsumer::new(consumer, self.process.context.clone());
-        Ok(ObservedConsumer { consumer, process: self.process.clone(), next: None })
+        let membership = Membership::begin(self.process.clone());
+        Ok(ObservedConsumer { consumer, process: self.process.clone(), membership, next: None })
+    }
+}
+
+/// The oracles know of a consumer until it leaves, or is dropped.
+struct Membership(Process);
+
+impl Membership {
+    fn begin(process: Process) -> Self {
+        process.context.members().joins(process.caller);
+        Self(process)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.0.context.members().ends(self.0.caller);
     }
 }
 
@@ -57,6 +74,7 @@ impl<B: Broker> Broker for ObservedBroker<B> {
 pub(crate) struct ObservedConsumer<C> {
     consumer: C,
     process: Process,
+    membership: Membership,
     /// A delivery whose point was reached. The future that polled for it may have been dropped since.
     next: Option<Result<Delivery, BrokerError>>,
 }
@@ -125,6 +143,8 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
 
     fn release(&mut self, partition: i32) {
         self.process.without(&[partition], "released");
+        let given = self.process.context.members().released(self.process.caller, partition);
+        given.into_iter().for_each(|violation| self.process.context.violate(violation));
         let process = self.process.clone();
         tokio::spawn(async move { process.reached(Step::Released, Moment::Before, None).await });
         self.consumer.release(partition);
@@ -137,6 +157,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     }
 
     async fn leave(self) {
+        drop(self.membership);
         self.consumer.leave().await;
     }
 }

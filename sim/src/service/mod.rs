@@ -51,6 +51,8 @@ pub(crate) trait BrokerOpener: Clone + Send + Sync + 'static {
 pub(crate) trait LogService: Send + Sync + Sized + 'static {
     /// Whether C code, and its threads, run in it.
     const HAS_THREADS: bool = false;
+    /// Whether the group has committed positions, for dashboards.
+    const HAS_COMMITTED_POSITIONS: bool = false;
     /// What workers open the log with.
     type Opener: BrokerOpener;
 

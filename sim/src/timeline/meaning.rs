@@ -194,6 +194,20 @@ fn meaning(violation: &Violation) -> Meaning {
                 "Offset {offset} of partition {partition} was committed, and progress is {durable} at most."
             ),
         ),
+        Violation::CommittedBack { partition, offset, before } => of(
+            "A committed position goes back",
+            "Progress never goes back, and the positions that are committed to the group follow it.",
+            format!("Offset {offset} of partition {partition} was committed after {before}."),
+        ),
+        Violation::CommittedBehind { partition, committed, durable } => of(
+            "A committed position stays behind progress",
+            "Dashboards show the positions that are committed to the group, so these reach progress soon after the \
+             faults have ended.",
+            format!(
+                "Partition {partition} is processed up to {durable}, and its committed position is {}.",
+                committed.map_or("none".to_owned(), |offset| offset.to_string())
+            ),
+        ),
         Violation::StartedElsewhere { worker, partition, offset, progress } => of(
             "A partition is started somewhere else than at its progress",
             "A worker reads a partition from the stored progress on, and from nowhere else: what is before it is done, \
@@ -207,6 +221,23 @@ fn meaning(violation: &Violation) -> Meaning {
             "After a consumer has reported to its worker that a partition is revoked or lost, no records of it follow: another \
              worker may have them.",
             format!("Worker {worker} got offset {} of partition {}.", position.offset, position.partition),
+        ),
+        Violation::GivenBeforeRelease { worker, partition, to } => of(
+            "A partition is given to another worker before its holder has released it",
+            "A worker that must give a partition back finishes its work on it first; until it has, no other worker gets \
+             it, unless the group has removed the worker.",
+            format!("Worker {worker} held partition {partition} when worker {to} got it."),
+        ),
+        Violation::LeftUnasked { worker } => of(
+            "A worker leaves its group although it runs",
+            "The member thread serves the group whatever the worker and the tables do, so a worker that runs never \
+             exceeds the longest time between two polls.",
+            format!("Worker {worker} left, and nobody had asked it to stop."),
+        ),
+        Violation::ThreadSpins { thread, calls } => of(
+            "A thread of a client occupies a processor",
+            "A client waits for what it has to do; a thread that asks again and again takes a processor from the worker.",
+            format!("The thread {thread:?} called the C library {calls} times without waiting."),
         ),
         Violation::TwoOwners { partition, epoch } => of(
             "A group gives a partition to two members",
@@ -328,6 +359,8 @@ impl Recording {
             | Violation::MemoryExceeded { worker, .. }
             | Violation::ReportedAhead { worker, .. }
             | Violation::StartedElsewhere { worker, .. }
+            | Violation::GivenBeforeRelease { worker, .. }
+            | Violation::LeftUnasked { worker }
             | Violation::DeliveredAfterRevocation { worker, .. }
             | Violation::RequestRefused { worker, .. }
             | Violation::GaveUp { worker, .. }

@@ -26,5 +26,5 @@ mod worker;
 mod world;
 mod wrap;
 
-pub use options::{CallCost, Event, Figures, Observer, Options, Strategy};
+pub use options::{Busiest, CallCost, Event, Figures, Observer, Options, Strategy};
 pub use simulation::{Threads, play};

@@ -26,21 +26,48 @@ pub enum Strategy {
 }
 
 /// What a call costs in simulated time. A client that spins until a point in time would never reach it without.
+///
+/// A thread that works pays what a call costs on a real machine: code that compares two readings of the clock depends on it.
+/// One that has called very often without waiting pays more and more, so that it need not call so often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallCost {
-    /// What the first call costs after the thread has waited.
+    /// What a call costs.
     pub first: Duration,
+    /// How many calls cost that, after the thread has waited.
+    pub calls: u32,
     /// How much more each further one costs.
     pub growth: Duration,
     /// What a call costs at most.
     pub most: Duration,
 }
 
+impl CallCost {
+    /// What a call costs after so many since the thread has waited.
+    pub(crate) fn after(&self, calls: u32) -> Duration {
+        let more = self.growth.saturating_mul(calls.saturating_sub(self.calls));
+        (self.first + more).min(self.most)
+    }
+}
+
 impl Default for CallCost {
     fn default() -> Self {
         let nanos = Duration::from_nanos;
-        Self { first: nanos(200), growth: nanos(50), most: nanos(10_000) }
+        Self { first: nanos(50), calls: 200, growth: nanos(100), most: nanos(100_000) }
     }
+}
+
+/// The thread that has called most often without waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Busiest {
+    /// Its number.
+    pub thread: usize,
+    /// Its name, or nothing.
+    pub name: String,
+    /// How often it called.
+    pub calls: u32,
+    /// The simulated time of its last call.
+    pub time: Duration,
 }
 
 /// One call of a thread, for [`Options::observer`].
@@ -128,4 +155,17 @@ pub struct Figures {
     /// By how many bytes the C library's heap has grown since the start. What one simulation leaves is part of the next one's
     /// start. It depends on the rest of the process, so it may differ between two runs of a seed.
     pub heap_growth: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_costs_the_same_until_the_thread_spins() {
+        let cost = CallCost::default();
+        assert_eq!([0, 1, 199, 200].map(|calls| cost.after(calls)), [cost.first; 4]);
+        assert_eq!(cost.after(210), cost.first + 10 * cost.growth);
+        assert_eq!(cost.after(u32::MAX), cost.most);
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Once};
 use madsim::plugin;
 use madsim::runtime::Runtime;
 
-use crate::options::{Figures, Options};
+use crate::options::{Busiest, Figures, Options};
 use crate::worker::Worker;
 use crate::world::{Call, Hook, World, set_world, world};
 
@@ -85,6 +85,14 @@ impl Threads {
     /// What the threads did so far.
     pub fn figures(&self) -> Figures {
         self.world.figures()
+    }
+
+    /// The thread that has called most often without waiting: it may spin.
+    pub fn busiest(&self) -> Option<Busiest> {
+        let state = &*self.world.lock();
+        let (calls, thread, time) = state.busiest;
+        let name = state.threads.get(thread)?.name.clone();
+        (calls > 0).then_some(Busiest { thread, name, calls, time })
     }
 
     /// All threads that have not ended, and what each waits for: a line for each.

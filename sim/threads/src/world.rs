@@ -191,6 +191,8 @@ pub(crate) struct State {
     pub(crate) names: Names,
     pub(crate) scheduler: Scheduler,
     pub(crate) figures: Figures,
+    /// The most calls of a thread without a wait, the thread, and the time of the last.
+    pub(crate) busiest: (u32, usize, Duration),
     pub(crate) errand: Option<Errand>,
     /// Why the simulation cannot go on.
     pub(crate) failure: Option<String>,
@@ -228,6 +230,7 @@ impl Simulator for Hook {
             names: Names::default(),
             scheduler: Scheduler::default(),
             figures: Figures { trace: 0x243f_6a88_85a3_08d3, ..Figures::default() },
+            busiest: Default::default(),
             errand: None,
             failure: None,
             over: false,
@@ -301,11 +304,13 @@ impl World {
         let Some(me) = Worker::current() else { return };
         let Setup { options, shown, .. } = self.setup();
         let before = me.calls_since_wait.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let cost = options.cost.first + options.cost.growth.saturating_mul(before);
-        self.time.advance(cost.min(options.cost.most));
+        self.time.advance(options.cost.after(before));
         let time = self.now();
         let state = &mut *self.lock();
         state.figures.calls += 1;
+        if before >= state.busiest.0 {
+            state.busiest = (before + 1, me.number, time);
+        }
         for word in [me.number as u64, time.as_nanos() as u64, size] {
             state.trace(word);
         }

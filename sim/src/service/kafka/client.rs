@@ -57,10 +57,34 @@ impl KafkaOpener {
             Protocol::Consumer | Protocol::Upgraded => GroupProtocol::Consumer,
         };
         options.session_timeout = ms(self.session_ms);
+        options.properties.insert("client.id".to_owned(), client_id(caller));
         // A profile may have drawn longer sessions since.
         options.max_poll_interval = ms(client.poll_interval_ms.max(self.session_ms));
         options.request_timeout = ms(client.request_timeout_ms);
         options.metadata_interval = ms(client.metadata_interval_ms);
         options
+    }
+}
+
+/// The `client.id` of a process of a worker.
+fn client_id(caller: Caller) -> String {
+    format!("worker-{}-{}", caller.worker.unwrap_or_default(), caller.life)
+}
+
+/// The process that has this `client.id`.
+pub(super) fn caller_of(client_id: &str) -> Option<Caller> {
+    let (worker, life) = client_id.strip_prefix("worker-")?.split_once('-')?;
+    Some(Caller { worker: Some(worker.parse().ok()?), life: life.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_names_its_process() {
+        let caller = Caller { worker: Some(2), life: 17 };
+        assert_eq!(caller_of(&client_id(caller)), Some(caller));
+        assert_eq!(caller_of("rdkafka"), None);
     }
 }

@@ -10,12 +10,14 @@ use exactlyonce::error::chain;
 use exactlyonce::store::Store;
 use exactlyonce::verify::{self, VerifyOptions};
 use madsim::runtime::{Handle, NodeHandle};
+use simulated_threads::Threads;
 use simulated_threads_kafka::Kafka;
 use tokio::network::Network;
 use tokio::time::sleep;
 
 use crate::context::SimContext;
 use crate::observed::Sometimes;
+use crate::oracle::Violation;
 use crate::parties::Caller;
 use crate::scenario::Log;
 use crate::scenario::fault::{Fault, Kind};
@@ -37,6 +39,9 @@ const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 4));
 /// Time until what an operator does is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Calls of a thread of a client without a wait, at most: beyond them, it does not work but spins.
+const MOST_CALLS: u32 = 20_000;
+
 const OPTIONS: &str = "the options are valid";
 
 /// Offsets of a gap, at least: those of a transaction with a record.
@@ -54,6 +59,7 @@ pub(crate) struct KafkaLog {
 
 impl LogService for KafkaLog {
     const HAS_THREADS: bool = true;
+    const HAS_COMMITTED_POSITIONS: bool = true;
     type Opener = KafkaOpener;
 
     async fn start(context: &Arc<SimContext>) -> Self {
@@ -166,6 +172,11 @@ impl LogService for KafkaLog {
     }
 
     fn shut_down(&self) {
+        let busiest = Threads::current().and_then(|threads| threads.busiest());
+        if let Some(busiest) = busiest.filter(|busiest| busiest.calls > MOST_CALLS) {
+            let (thread, calls) = (busiest.name, busiest.calls);
+            self.context.violate(Violation::ThreadSpins { thread, calls });
+        }
         if !self.context.violations().is_empty() {
             self.note_logs();
         }

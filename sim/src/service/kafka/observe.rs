@@ -12,8 +12,9 @@ use crate::observed::Sometimes;
 use crate::oracle::Violation;
 use crate::oracle::cell::{Cell, Seen, Value};
 use crate::parties::Caller;
-use crate::scenario::fault::{Kind, Moment, Point, Step, Target};
+use crate::scenario::fault::{Fault, Kind, KindName, Moment, Point, Step, Target};
 use crate::scenario::options::TOPIC;
+use crate::service::kafka::client::caller_of;
 use crate::service::kafka::mirror::Served;
 use crate::service::kafka::record::Connections;
 
@@ -43,6 +44,8 @@ struct History {
     group: Option<(GroupProtocol, &'static str)>,
     /// By member, its epoch or generation and its partitions.
     members: BTreeMap<String, (i32, BTreeSet<i32>)>,
+    /// By member, the process that it is.
+    processes: BTreeMap<String, Caller>,
     has_controller: bool,
 }
 
@@ -274,9 +277,14 @@ impl History {
                 }
                 // What it knows may be older than what it knew; members learn of it by their next requests.
                 self.members.clear();
+                context.members().reloaded();
+            }
+            Event::MemberJoined { member, client_id, .. } => {
+                self.processes.extend(caller_of(client_id).map(|caller| (member.to_owned(), caller)));
             }
             Event::MemberRemoved { member, why, .. } => {
                 self.members.remove(member);
+                self.removed(context, member, why);
                 if why == Removal::SessionExpired && context.writes_in_flight() {
                     context.observe(Sometimes::SessionExpiredWhileWriting);
                 }
@@ -289,9 +297,14 @@ impl History {
                 if let Some(partition) = both {
                     context.violate(Violation::TwoOwners { partition, epoch });
                 }
+                if let Some(caller) = self.processes.get(member) {
+                    context.members().given(*caller, &assigned);
+                }
                 self.members.insert(member.to_owned(), (epoch, assigned));
             }
             Event::OffsetCommitted { topic: TOPIC, partition, offset, .. } => {
+                let back = context.members().committed(partition, offset);
+                back.into_iter().for_each(|violation| context.violate(violation));
                 let Some(oracles) = context.oracles() else { return };
                 let seen = oracles.see(&Cell::Progress(partition)).into_iter();
                 let stored = seen.filter_map(|seen| match seen {
@@ -307,6 +320,24 @@ impl History {
             }
             _ => {}
         }
+    }
+}
+
+impl History {
+    /// The coordinator has removed a member.
+    fn removed(&self, context: &SimContext, member: &str, why: Removal) {
+        let Some(caller) = self.processes.get(member).copied() else { return };
+        // A worker that is paused, or held, does not poll.
+        let is_late = |fault: &Fault| matches!(fault.name(), KindName::WorkerPaused | KindName::WorkerHeld);
+        let may_be_late = context.planned_faults.iter().any(is_late);
+        let violation = match why {
+            Removal::Left if !may_be_late && !context.damage().done => context.members().left(caller),
+            _ => {
+                context.members().removed(caller);
+                None
+            }
+        };
+        violation.into_iter().for_each(|violation| context.violate(violation));
     }
 }
 

@@ -1,0 +1,206 @@
+//! The group of the workers: what each process of a worker holds, as its consumer has said it, and what the coordinator does with
+//! the same partitions and members meanwhile.
+//!
+//! A partition that a worker must release is given to no other before it has. The coordinator may give it on earlier only if
+//! it has removed the member. A consumer that finds out by itself that it has lost its partitions says `Lost`, never `Revoked`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::oracle::Violation;
+use crate::parties::Caller;
+
+/// The processes of workers as members of their group.
+#[derive(Default)]
+pub(crate) struct Members {
+    /// The processes whose consumer exists.
+    joined: BTreeSet<Caller>,
+    /// What each process holds. Nothing of a member that the coordinator has removed since.
+    holds: BTreeMap<(i32, Caller), Hold>,
+    /// By partition, the last position that the coordinator has accepted.
+    committed: BTreeMap<i32, i64>,
+    /// The partitions whose position another coordinator has accepted: this one may know an older one.
+    reloaded: BTreeSet<i32>,
+}
+
+/// A partition of a process, from its assignment until it is released or lost.
+#[derive(Default)]
+struct Hold {
+    is_revoked: bool,
+    /// The worker that the coordinator has given it to.
+    given_to: Option<u8>,
+}
+
+impl Members {
+    /// A process has a consumer.
+    pub fn joins(&mut self, caller: Caller) {
+        self.joined.insert(caller);
+    }
+
+    /// Its consumer leaves, or is no more.
+    pub fn ends(&mut self, caller: Caller) {
+        self.joined.remove(&caller);
+        self.forget(caller);
+    }
+
+    fn forget(&mut self, caller: Caller) {
+        self.holds.retain(|(_, holder), _| *holder != caller);
+    }
+
+    /// Its consumer has said that these partitions are assigned.
+    pub fn assigned(&mut self, caller: Caller, partitions: &[i32]) {
+        let holds = partitions.iter().map(|partition| ((*partition, caller), Hold::default()));
+        self.holds.extend(holds);
+    }
+
+    /// Its consumer asks it to release these partitions.
+    pub fn revoked(&mut self, caller: Caller, partitions: &[i32]) {
+        for partition in partitions {
+            if let Some(hold) = self.holds.get_mut(&(*partition, caller)) {
+                hold.is_revoked = true;
+            }
+        }
+    }
+
+    /// Its consumer has said that these partitions are lost.
+    pub fn lost(&mut self, caller: Caller, partitions: &[i32]) {
+        for partition in partitions {
+            self.holds.remove(&(*partition, caller));
+        }
+    }
+
+    /// It releases a partition. The violation if that was revoked, and another worker has got it already.
+    pub fn released(&mut self, caller: Caller, partition: i32) -> Option<Violation> {
+        let Hold { is_revoked, given_to } = self.holds.remove(&(partition, caller))?;
+        let (worker, to) = (caller.worker?, given_to.filter(|_| is_revoked)?);
+        Some(Violation::GivenBeforeRelease { worker, partition, to })
+    }
+
+    /// The coordinator gives a process these partitions.
+    pub fn given(&mut self, caller: Caller, partitions: &BTreeSet<i32>) {
+        for ((partition, holder), hold) in &mut self.holds {
+            if *holder != caller && partitions.contains(partition) {
+                hold.given_to = caller.worker;
+            }
+        }
+    }
+
+    /// The coordinator has removed a process from the group: it may give on all that it held.
+    pub fn removed(&mut self, caller: Caller) {
+        self.forget(caller);
+    }
+
+    /// A process has left the group. The violation if its consumer still exists: it has not polled in time.
+    pub fn left(&mut self, caller: Caller) -> Option<Violation> {
+        self.removed(caller);
+        let worker = caller.worker?;
+        self.joined.contains(&caller).then_some(Violation::LeftUnasked { worker })
+    }
+
+    /// A coordinator begins, and may know less than the one before.
+    pub fn reloaded(&mut self) {
+        self.holds.clear();
+        self.reloaded.extend(self.committed.keys());
+    }
+
+    /// The coordinator has accepted a position. The violation if it had a greater one.
+    pub fn committed(&mut self, partition: i32, offset: i64) -> Option<Violation> {
+        let before = self.committed.insert(partition, offset).filter(|before| *before > offset);
+        let is_excused = self.reloaded.remove(&partition);
+        let before = before.filter(|_| !is_excused)?;
+        Some(Violation::CommittedBack { partition, offset, before })
+    }
+
+    /// The first of these positions that the coordinator does not have.
+    pub fn behind<'a>(&self, durable: impl IntoIterator<Item = (&'a i32, &'a i64)>) -> Option<Violation> {
+        durable.into_iter().find_map(|(partition, durable)| {
+            let committed = self.committed.get(partition).copied();
+            let is_behind = committed.is_none_or(|committed| committed < *durable);
+            is_behind.then_some(Violation::CommittedBehind {
+                partition: *partition,
+                committed,
+                durable: *durable,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Caller = Caller { worker: Some(0), life: 3 };
+    const B: Caller = Caller { worker: Some(1), life: 0 };
+
+    fn holding() -> Members {
+        let mut members = Members::default();
+        members.joins(A);
+        members.joins(B);
+        members.assigned(A, &[4, 5]);
+        members.assigned(B, &[6]);
+        members
+    }
+
+    #[test]
+    fn a_partition_that_another_worker_gets_before_its_release_is_a_violation() {
+        let mut members = holding();
+        members.revoked(A, &[4, 5]);
+        members.given(B, &BTreeSet::from([5, 6]));
+        assert_eq!(members.released(A, 4), None, "nobody else has it");
+        let expected = Violation::GivenBeforeRelease { worker: 0, partition: 5, to: 1 };
+        assert_eq!(members.released(A, 5), Some(expected));
+        assert_eq!(members.released(B, 6), None, "it is given to its holder");
+    }
+
+    #[test]
+    fn the_order_of_revocation_and_gift_does_not_matter() {
+        let mut members = holding();
+        members.given(B, &BTreeSet::from([4]));
+        members.revoked(A, &[4]);
+        assert!(members.released(A, 4).is_some());
+    }
+
+    #[test]
+    fn what_is_lost_or_of_a_removed_member_may_be_given_on() {
+        let mut members = holding();
+        members.revoked(A, &[4, 5]);
+        members.given(B, &BTreeSet::from([4]));
+        members.lost(A, &[4]);
+        assert_eq!(members.released(A, 4), None);
+        members.removed(A);
+        members.given(B, &BTreeSet::from([5]));
+        assert_eq!(members.released(A, 5), None);
+    }
+
+    #[test]
+    fn a_member_that_leaves_although_its_consumer_exists_is_a_violation() {
+        let mut members = holding();
+        assert_eq!(members.left(A), Some(Violation::LeftUnasked { worker: 0 }));
+        members.ends(B);
+        assert_eq!(members.left(B), None);
+    }
+
+    #[test]
+    fn a_committed_position_never_goes_back() {
+        let mut members = Members::default();
+        assert_eq!(members.committed(2, 7), None);
+        assert_eq!(members.committed(2, 7), None);
+        let expected = Violation::CommittedBack { partition: 2, offset: 6, before: 7 };
+        assert_eq!(members.committed(2, 6), Some(expected));
+        members.reloaded();
+        assert_eq!(members.committed(2, 5), None, "a new coordinator may have less");
+        assert!(members.committed(2, 4).is_some());
+    }
+
+    #[test]
+    fn a_committed_position_reaches_progress() {
+        let mut members = Members::default();
+        members.committed(0, 7);
+        members.committed(1, 3);
+        assert_eq!(members.behind(&BTreeMap::from([(0, 7), (1, 2)])), None);
+        let behind =
+            |partition, committed, durable| Violation::CommittedBehind { partition, committed, durable };
+        let found = members.behind(&BTreeMap::from([(0, 7), (1, 4)]));
+        assert_eq!(found, Some(behind(1, Some(3), 4)));
+        assert_eq!(members.behind(&BTreeMap::from([(2, 1)])), Some(behind(2, None, 1)));
+    }
+}
