@@ -2,6 +2,7 @@
 
 #[path = "../common/cluster.rs"]
 mod cluster;
+mod members;
 mod mock;
 mod real;
 #[cfg(feature = "tls")]

@@ -34,15 +34,16 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-const TOPIC: &str = "exactlyonce.events";
-const GROUP: &str = "exactlyonce";
-const PARTITIONS: i32 = 3;
+pub const TOPIC: &str = "exactlyonce.events";
+pub const GROUP: &str = "exactlyonce";
+pub const PARTITIONS: i32 = 3;
 const BROKERS: i32 = 3;
 const RECORDS: i64 = 3_000;
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
+pub type Cluster = MockCluster<'static, DefaultProducerContext>;
 
-fn cluster() -> (Cluster, KafkaOptions) {
+/// A cluster with the topic, and options for it.
+pub fn cluster() -> (Cluster, KafkaOptions) {
     let cluster = MockCluster::new(BROKERS).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, BROKERS).unwrap();
     // The mock reports a truncated log if a leader has not written anything.

@@ -84,7 +84,7 @@ pub(super) struct Member {
     leaving: bool,
     /// Durable positions that are not committed to the group yet.
     uncommitted: BTreeMap<i32, i64>,
-    committing: bool,
+    commits_in_flight: usize,
     commit_at: Instant,
 }
 
@@ -115,7 +115,7 @@ impl Member {
             not_joined_since: Instant::now(),
             leaving: false,
             uncommitted: BTreeMap::new(),
-            committing: false,
+            commits_in_flight: 0,
             commit_at: Instant::now(),
         }
     }
@@ -230,7 +230,7 @@ impl Member {
                 Event::Revoke(revoked) => self.revoked(revoked, too_late || self.client.assignment_lost()),
                 Event::Error { error, fatal, partition } => self.handle_error(error, fatal, partition),
                 Event::Committed(committed) => {
-                    self.committing = false;
+                    self.commits_in_flight = self.commits_in_flight.saturating_sub(1);
                     if let Err(error) = committed {
                         debug!(topic = self.topic, %error, "positions were not committed to the group");
                     }
@@ -372,23 +372,25 @@ impl Member {
 
     fn commit(&mut self, now: Instant) {
         // librdkafka starts no partition during a commit, so there is one commit at a time, and none during a
-        // rebalance.
-        if now >= self.commit_at && !self.committing && self.unreleased.is_empty() {
+        // rebalance, except for the final positions of partitions that are given back.
+        if now >= self.commit_at && self.commits_in_flight == 0 && self.unreleased.is_empty() {
             self.commit_at = now + COMMIT_INTERVAL;
             self.commit_now();
         }
     }
 
+    /// Commits the positions of owned partitions, even if another commit is in flight: final positions have no later
+    /// commit. The coordinator handles the requests of a connection in their order.
     fn commit_now(&mut self) {
         let owned = |(number, _): &(&i32, &i64)| self.partitions.contains_key(number);
         let positions: Vec<(i32, i64)> =
             self.uncommitted.iter().filter(owned).map(|(n, o)| (*n, *o)).collect();
         self.uncommitted.clear();
-        if positions.is_empty() || self.committing {
+        if positions.is_empty() {
             return;
         }
         match self.client.commit(&self.topic, &positions) {
-            Ok(()) => self.committing = true,
+            Ok(()) => self.commits_in_flight += 1,
             Err(error) => debug!(topic = self.topic, %error, "positions were not committed to the group"),
         }
     }
