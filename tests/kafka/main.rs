@@ -1,4 +1,4 @@
-//! The Kafka driver: on librdkafka's mock cluster, which requires no services, and on real brokers.
+//! The Kafka driver: on librdkafka's mock cluster and on simulated brokers, which require no services, and on real brokers.
 
 #[path = "../common/cluster.rs"]
 mod cluster;
@@ -9,3 +9,5 @@ mod real;
 mod security;
 #[path = "../common/kafka.rs"]
 mod services;
+#[path = "../common/simulated_kafka.rs"]
+mod simulated_kafka;

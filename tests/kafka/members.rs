@@ -1,15 +1,61 @@
-//! Members of a group on librdkafka's mock cluster: what they give back, lose and get again.
+//! Members of a group: what they give back, lose and get again.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use exactlyonce::broker::kafka::{KafkaBroker, KafkaConsumer};
-use exactlyonce::broker::{Broker, Consumer, Delivery};
+use exactlyonce::broker::kafka::{GroupProtocol, KafkaBroker, KafkaConsumer, KafkaOptions};
+use exactlyonce::broker::{Broker, Consumer, Delivery, Producer};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{sleep, timeout};
 
-use crate::mock::{GROUP, TOPIC, cluster};
+use crate::mock::{GROUP, PARTITIONS, TOPIC, cluster};
+use crate::simulated_kafka::SimulatedBrokers;
+
+/// The least session timeout that brokers accept by default.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Options for simulated brokers, which all tests of a process share.
+fn simulated(protocol: GroupProtocol) -> KafkaOptions {
+    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(|| {
+        // The thread of a test is one of a runtime.
+        let started = std::thread::spawn(SimulatedBrokers::start).join().expect("the start ends");
+        started.unwrap_or_else(|error| panic!("{error}"))
+    });
+    let addresses: Vec<_> = BROKERS.addresses().iter().map(ToString::to_string).collect();
+    let mut options = KafkaOptions::new(addresses.join(","));
+    options.group_protocol = protocol;
+    options.session_timeout = SESSION_TIMEOUT;
+    options
+}
+
+/// Joins and takes deliveries until all partitions are assigned.
+async fn join_alone(broker: &KafkaBroker, group: &str, topic: &str) -> KafkaConsumer {
+    let mut consumer = broker.subscribe(group, topic).await.unwrap();
+    let mut owned = BTreeSet::new();
+    while owned.len() < PARTITIONS as usize {
+        match next(&mut consumer).await {
+            Delivery::Assigned(partitions) => owned.extend(partitions),
+            other => panic!("{other:?}"),
+        }
+    }
+    consumer
+}
+
+/// A member that takes its deliveries and releases what is revoked, until it is aborted.
+fn another_member(broker: &KafkaBroker, group: &str, topic: &str) -> tokio::task::JoinHandle<()> {
+    let (broker, group, topic) = (broker.clone(), group.to_owned(), topic.to_owned());
+    tokio::spawn(async move {
+        let mut consumer = broker.subscribe(&group, &topic).await.unwrap();
+        loop {
+            if let Ok(Delivery::Revoked(partitions)) = consumer.poll().await {
+                partitions.into_iter().for_each(|partition| consumer.release(partition));
+            }
+        }
+    })
+}
 
 /// The next delivery; fails after half a minute.
 async fn next(consumer: &mut KafkaConsumer) -> Delivery {
@@ -44,4 +90,38 @@ async fn a_final_position_is_committed_even_if_another_commit_is_in_flight() {
     let servers = options.bootstrap_servers.clone();
     let committed = tokio::task::spawn_blocking(move || committed(&servers, 0)).await.unwrap();
     assert_eq!(committed, Some(Offset::Offset(9)));
+}
+
+#[tokio::test]
+async fn partitions_whose_revocation_the_group_no_longer_waits_for_are_lost() {
+    lost_while_revoked(GroupProtocol::Classic, "lost while revoked").await;
+}
+
+#[tokio::test]
+async fn partitions_whose_revocation_the_group_no_longer_waits_for_are_lost_in_the_protocol_consumer() {
+    lost_while_revoked(GroupProtocol::Consumer, "lost while revoked (KIP-848)").await;
+}
+
+async fn lost_while_revoked(protocol: GroupProtocol, group: &str) {
+    let mut options = simulated(protocol);
+    // The group waits for a revocation for this time.
+    options.max_poll_interval = SESSION_TIMEOUT;
+    let topic = match protocol {
+        GroupProtocol::Classic => "lost-while-revoked",
+        GroupProtocol::Consumer => "lost-while-revoked-848",
+    };
+    let broker = KafkaBroker::connect(&options).unwrap();
+    broker.create_topic(topic, PARTITIONS, 3).await.unwrap();
+    let mut consumer = join_alone(&broker, group, topic).await;
+    let second = another_member(&broker, group, topic);
+    let Delivery::Revoked(revoked) = next(&mut consumer).await else { panic!("no revocation") };
+    assert!(!revoked.is_empty());
+    // It polls, but never releases them. In the classic protocol, the group waits for it when another member joins.
+    let third = another_member(&broker, group, topic);
+    match next(&mut consumer).await {
+        Delivery::Lost(lost) => assert_eq!(BTreeSet::from_iter(lost), BTreeSet::from_iter(revoked)),
+        other => panic!("{other:?}"),
+    }
+    second.abort();
+    third.abort();
 }

@@ -230,7 +230,7 @@ impl Consumer for KafkaConsumer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::kafka::raw::mock::Cluster;
+    use crate::broker::kafka::raw::mock::{Cluster, Response};
     use crate::broker::kafka::{GroupProtocol, KafkaOptions};
 
     /// `ConsumerGroupHeartbeat`, KIP-848.
@@ -255,7 +255,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_cluster_without_the_group_protocol_consumer_ends_the_membership_and_is_reported() {
-        for cluster in [Cluster::lacking(HEARTBEAT, "t"), Cluster::refusing(HEARTBEAT, "t")] {
+        let unsupported = Response::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION;
+        for cluster in [Cluster::lacking(HEARTBEAT, "t"), Cluster::refusing(HEARTBEAT, "t", unsupported)] {
             let error = ended(cluster).await;
             assert!(matches!(error, BrokerError::Unsupported { .. }), "{error:?}");
             let text = error.to_string();

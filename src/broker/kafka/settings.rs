@@ -173,13 +173,11 @@ impl KafkaOptions {
                 all.entry("heartbeat.interval.ms".to_owned()).or_insert(heartbeat.to_string());
             }
             // Session timeout, heartbeat and assignor are set on the broker; librdkafka rejects these properties.
-            GroupProtocol::Consumer => {
-                set(&mut all, "group.protocol", "consumer");
-                // librdkafka reports a coordinator without this protocol only in a debug log line.
-                let debug = all.get("debug").map_or("cgrp".to_owned(), |debug| format!("{debug},cgrp"));
-                set(&mut all, "debug", debug);
-            }
+            GroupProtocol::Consumer => set(&mut all, "group.protocol", "consumer"),
         }
+        // librdkafka reports some of what happens to a member in debug log lines only; [`raw::Client`] lists which.
+        let debug = all.get("debug").map_or(LINES.to_owned(), |debug| format!("{debug},{LINES}"));
+        set(&mut all, "debug", debug);
         all
     }
 
@@ -203,6 +201,8 @@ impl KafkaOptions {
     }
 }
 
+/// The kinds of debug log lines that a member reads.
+const LINES: &str = "cgrp,consumer";
 /// Approximate memory of a queued message in addition to key and value (`rd_kafka_op_t` contains the message).
 const MESSAGE_BYTES: usize = 512;
 /// Minimum size of a partition's queue, in bytes.
@@ -325,6 +325,8 @@ mod tests {
             "fetch.queue.backoff.ms",
             "fetch.wait.max.ms",
             "heartbeat.interval.ms",
+            // An operator's lines are logged in addition.
+            "debug",
         ];
         for (property, value) in plain.into_iter().flatten() {
             assert_eq!(raw::try_property(&property, &value), Ok(()), "{property}");

@@ -10,7 +10,8 @@
 //!   librdkafka pauses them until it arrives.)
 //! - **Revoked**: it stops delivering these partitions, and acknowledges when the worker has released all of them.
 //!   Meanwhile heartbeats continue; the group waits for up to `max.poll.interval.ms`.
-//! - **Lost**: it acknowledges immediately.
+//! - **Lost**: it acknowledges immediately. Partitions that are lost while they are being revoked are reported as revoked first,
+//!   and as lost then.
 //!
 //! Each partition has a queue of its own. The queue of a paused partition is not read; librdkafka stops fetching when
 //! the queue is full. (librdkafka's own pause would discard the fetched records and fetch them again.)
@@ -21,6 +22,8 @@
 //! The module `delivery` describes how the records of a partition are delivered.
 
 mod delivery;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -227,7 +230,10 @@ impl Member {
         for event in events {
             match event {
                 Event::Assign(assigned) => self.assigned(assigned),
-                Event::Revoke(revoked) => self.revoked(revoked, too_late || self.client.assignment_lost()),
+                Event::Revoke(revoked) => {
+                    let lost = self.client.assignment_lost();
+                    self.revoked(revoked, too_late || lost);
+                }
                 Event::Error { error, fatal, partition } => self.handle_error(error, fatal, partition),
                 Event::Committed(committed) => {
                     self.commits_in_flight = self.commits_in_flight.saturating_sub(1);
@@ -238,6 +244,23 @@ impl Member {
                 Event::Other => {}
             }
         }
+        // After the events, because the revocation may be one of them.
+        if self.client.lost_in_rebalance() {
+            self.lose_unreleased();
+        }
+    }
+
+    /// Partitions that were being revoked are lost: the group does not wait for their release any more.
+    fn lose_unreleased(&mut self) {
+        let lost: Vec<i32> = std::mem::take(&mut self.unreleased).into_iter().collect();
+        if lost.is_empty() {
+            return;
+        }
+        for number in &lost {
+            self.uncommitted.remove(number);
+        }
+        self.acknowledge_revocation();
+        self.send(Delivery::Lost(lost));
     }
 
     fn assigned(&mut self, assigned: Vec<i32>) {
@@ -297,6 +320,8 @@ impl Member {
         if lost {
             for number in &known {
                 self.unreleased.remove(number);
+                // The group would refuse it, or another worker has committed its own already.
+                self.uncommitted.remove(number);
             }
             self.remove(&known);
             if !known.is_empty() {
@@ -325,12 +350,7 @@ impl Member {
         }
         if error.is(Code::PollExceeded) {
             warn!(topic = self.topic, %error, "the worker did not poll in time, and has left its group");
-            let late: Vec<i32> = std::mem::take(&mut self.unreleased).into_iter().collect();
-            if !late.is_empty() {
-                self.acknowledge_revocation();
-                self.send(Delivery::Lost(late));
-            }
-            return;
+            return self.lose_unreleased();
         }
         let what = format!("read topic {}", self.topic);
         if fatal || error.is(Code::Fatal) {

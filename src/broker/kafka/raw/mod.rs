@@ -10,6 +10,8 @@
 #![allow(unsafe_code, reason = "this module is where it is allowed, see above")]
 
 mod admin;
+#[cfg(test)]
+pub(super) mod mock;
 mod queue;
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -28,6 +30,14 @@ use crate::broker::kafka::properties::{self, Properties};
 
 /// librdkafka 2.12's message about a broker that lacks the request (`rd_kafka_ConsumerGroupHeartbeatRequest`).
 const WITHOUT_HEARTBEAT: &str = "ConsumerGroupHeartbeatRequest not supported by broker";
+/// Its message about partitions that are lost (`rd_kafka_cgrp_assignment_set_lost`), before it reports their revocation.
+const ASSIGNMENT_LOST: &str = "partition(s) lost: ";
+/// Its messages about a member that has lost its partitions during a rebalance, which it reports in no other way: those of
+/// the protocol `classic` (`rd_kafka_cgrp_revoke_all_rejoin_maybe`; the line also contains [`MARKED_LOST`]) and of the protocol
+/// `consumer` (`rd_kafka_cgrp_handle_ConsumerGroupHeartbeat`).
+const ALREADY_REBALANCING: &str = "already in progress, skipping";
+const MARKED_LOST: &str = " (lost)";
+const WILL_REJOIN: &str = "will rejoin the group";
 
 /// The syslog level above which a line is for debugging only.
 const INFO: c_int = 6;
@@ -170,6 +180,10 @@ struct LogState {
     /// only. librdkafka then looks for another coordinator, but never sends it a heartbeat, because it considers the
     /// first one to be in flight.
     without_heartbeat: AtomicBool,
+    /// True if partitions were lost since this was last read; logged with `debug=cgrp` only.
+    lost: AtomicBool,
+    /// True if this happened during a rebalance; logged with `debug=cgrp,consumer` only.
+    lost_in_rebalance: AtomicBool,
 }
 
 impl LogState {
@@ -178,8 +192,17 @@ impl LogState {
     }
 
     fn observe(&self, level: c_int, facility: &str, line: &str) {
-        if facility == "COORD" && line.contains(WITHOUT_HEARTBEAT) {
-            self.without_heartbeat.store(true, Ordering::Relaxed);
+        let noticed = match facility {
+            "COORD" if line.contains(WITHOUT_HEARTBEAT) => Some(&self.without_heartbeat),
+            "LOST" if line.contains(ASSIGNMENT_LOST) => Some(&self.lost),
+            "REBALANCE" if line.contains(ALREADY_REBALANCING) && line.contains(MARKED_LOST) => {
+                Some(&self.lost_in_rebalance)
+            }
+            "HEARTBEAT" if line.contains(WILL_REJOIN) => Some(&self.lost_in_rebalance),
+            _ => None,
+        };
+        if let Some(noticed) = noticed {
+            noticed.store(true, Ordering::Release);
         }
         // librdkafka logs closed idle connections at a higher level; they are no failures.
         if facility == "FAIL" && level <= INFO {
@@ -314,10 +337,18 @@ impl Client {
         error_from(unsafe { sys::rd_kafka_incremental_unassign(self.ptr(), list.0) })
     }
 
-    /// True if the revoked partitions may already belong to another member.
+    /// True if the partitions of the revocation that was taken from the queue may already belong to another member.
     pub(super) fn assignment_lost(&self) -> bool {
+        // librdkafka resets its flag at every assign and unassign, also if a worker starts a partition after the loss and
+        // before the revocation is taken. The log line comes before the revocation, and is read once.
+        let logged = self.log_state().lost.swap(false, Ordering::AcqRel);
         // SAFETY: reads a flag.
-        unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
+        logged || unsafe { sys::rd_kafka_assignment_lost(self.ptr()) != 0 }
+    }
+
+    /// True if the partitions of a pending revocation were lost since the last call.
+    pub(super) fn lost_in_rebalance(&self) -> bool {
+        self.log_state().lost_in_rebalance.swap(false, Ordering::AcqRel)
     }
 
     /// The fatal error of the client, if it has one.
@@ -417,65 +448,5 @@ impl Drop for List {
     fn drop(&mut self) {
         // SAFETY: we own the list.
         unsafe { sys::rd_kafka_topic_partition_list_destroy(self.0) };
-    }
-}
-
-#[cfg(test)]
-pub(super) mod mock {
-    //! A mock cluster that lacks or refuses a request; the crate `rdkafka` cannot configure that for all requests.
-
-    use super::*;
-
-    pub(in crate::broker::kafka) struct Cluster {
-        cluster: *mut sys::rd_kafka_mock_cluster_t,
-        _client: Client,
-    }
-
-    impl Cluster {
-        /// A cluster whose brokers do not advertise this request.
-        pub(in crate::broker::kafka) fn lacking(api: i16, topic: &str) -> Self {
-            let cluster = Self::new(topic);
-            // SAFETY: we own the cluster.
-            unsafe { sys::rd_kafka_mock_set_apiversion(cluster.cluster, api, -1, -1) };
-            cluster
-        }
-
-        /// A cluster whose brokers always respond to this request with `UNSUPPORTED_VERSION`.
-        pub(in crate::broker::kafka) fn refusing(api: i16, topic: &str) -> Self {
-            let cluster = Self::new(topic);
-            let responses = [sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION; 100];
-            // SAFETY: we own the cluster, and the responses are copied.
-            unsafe {
-                sys::rd_kafka_mock_push_request_errors_array(
-                    cluster.cluster,
-                    api,
-                    responses.len(),
-                    responses.as_ptr(),
-                );
-            }
-            cluster
-        }
-
-        fn new(topic: &str) -> Self {
-            let client = Client::consumer(&Properties::new()).unwrap();
-            // SAFETY: the cluster uses the client, and is destroyed before it.
-            unsafe {
-                let cluster = sys::rd_kafka_mock_cluster_new(client.ptr(), 1);
-                sys::rd_kafka_mock_topic_create(cluster, name(topic).as_ptr(), 1, 1);
-                Self { cluster, _client: client }
-            }
-        }
-
-        pub(in crate::broker::kafka) fn servers(&self) -> String {
-            // SAFETY: the text lives as long as the cluster.
-            text(unsafe { sys::rd_kafka_mock_cluster_bootstraps(self.cluster) })
-        }
-    }
-
-    impl Drop for Cluster {
-        fn drop(&mut self) {
-            // SAFETY: we own the cluster.
-            unsafe { sys::rd_kafka_mock_cluster_destroy(self.cluster) };
-        }
     }
 }

@@ -1,0 +1,75 @@
+//! A member that is driven step by step, on a mock cluster.
+
+use std::sync::mpsc::{Sender, channel};
+
+use super::*;
+use crate::broker::kafka::raw::mock::{Cluster, Response};
+
+const TOPIC: &str = "t";
+/// `Heartbeat` of the group protocol `classic`, and `ConsumerGroupHeartbeat`.
+const HEARTBEATS: [i16; 2] = [12, 68];
+
+/// A member without a thread.
+struct Driven {
+    member: Member,
+    deliveries: mpsc::UnboundedReceiver<Result<Delivery, BrokerError>>,
+    _commands: Sender<Command>,
+    cluster: Cluster,
+}
+
+impl Driven {
+    /// Joins a group, and gets the topic's only partition.
+    fn join(protocol: GroupProtocol) -> Self {
+        let cluster = Cluster::new(TOPIC);
+        let mut options = KafkaOptions::new(cluster.servers());
+        options.group_protocol = protocol;
+        options.session_timeout = Duration::from_secs(3);
+        let client = Arc::new(Client::consumer(&options.member("g", 1)).unwrap());
+        let queue = Queue::of_consumer(&client).unwrap();
+        client.subscribe(TOPIC).unwrap();
+        let (_commands, commands) = channel();
+        let (sender, deliveries) = mpsc::unbounded_channel();
+        let flow = Arc::new(FlowControl::new());
+        let member = Member::new(client, queue, TOPIC, &options, commands, sender, flow);
+        let mut driven = Self { member, deliveries, _commands, cluster };
+        assert!(matches!(driven.next(), Delivery::Assigned(partitions) if partitions == [0]));
+        driven
+    }
+
+    /// The next delivery; fails after half a minute.
+    fn next(&mut self) -> Delivery {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            self.member.take_events();
+            if let Ok(delivery) = self.deliveries.try_recv() {
+                return delivery.expect("no error");
+            }
+            assert!(Instant::now() < deadline, "nothing was delivered");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn start(&mut self, incarnation: u64) {
+        self.member.start(Assignment { partition: 0, incarnation }, 0);
+    }
+}
+
+#[test]
+fn a_loss_is_reported_as_a_loss_even_if_a_partition_is_started_before_it_is_noticed() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let mut driven = Driven::join(protocol);
+        for heartbeat in HEARTBEATS {
+            driven.cluster.fail(heartbeat, &[Response::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+        }
+        // By then librdkafka has the loss in its queue, and the start resets its flag.
+        thread::sleep(Duration::from_secs(2));
+        driven.start(1);
+        let lost = driven.next();
+        assert!(matches!(&lost, Delivery::Lost(partitions) if *partitions == [0]), "{protocol:?}: {lost:?}");
+        let again = driven.next();
+        assert!(
+            matches!(&again, Delivery::Assigned(partitions) if *partitions == [0]),
+            "{protocol:?}: {again:?}"
+        );
+    }
+}
