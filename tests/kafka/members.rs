@@ -125,3 +125,33 @@ async fn lost_while_revoked(protocol: GroupProtocol, group: &str) {
     second.abort();
     third.abort();
 }
+
+#[tokio::test]
+async fn a_worker_that_does_not_poll_during_a_rebalance_loses_its_partitions_and_joins_again() {
+    let (group, topic) = ("silent in a rebalance", "silent-in-a-rebalance");
+    let mut options = simulated(GroupProtocol::Consumer);
+    options.max_poll_interval = Duration::from_secs(8);
+    let broker = KafkaBroker::connect(&options).unwrap();
+    broker.create_topic(topic, PARTITIONS, 3).await.unwrap();
+    let mut consumer = join_alone(&broker, group, topic).await;
+    // After five seconds without a poll, the thread of the member stops reading what librdkafka reports: neither the
+    // revocation for the second member, nor, eight seconds later, that it has left the group.
+    sleep(Duration::from_millis(5_500)).await;
+    let second = another_member(&broker, group, topic);
+    sleep(Duration::from_secs(10)).await;
+    let mut lost = BTreeSet::new();
+    let again = async {
+        loop {
+            match consumer.poll().await {
+                Ok(Delivery::Lost(partitions)) => lost.extend(partitions),
+                Ok(Delivery::Assigned(partitions)) if !partitions.is_empty() => break,
+                Ok(Delivery::Assigned(_)) => {}
+                Err(error) if error.is_retriable() => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), again).await.expect("an assignment");
+    assert_eq!(lost, BTreeSet::from_iter(0..PARTITIONS));
+    second.abort();
+}

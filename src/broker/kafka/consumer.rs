@@ -13,8 +13,7 @@ use tracing::warn;
 use crate::broker::kafka::KafkaBroker;
 use crate::broker::kafka::error::KafkaError;
 use crate::broker::kafka::flow_control::FlowControl;
-use crate::broker::kafka::member::{Command, Member};
-use crate::broker::kafka::raw::{Client, Queue};
+use crate::broker::kafka::member::{Command, Member, Memberships};
 use crate::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, LogOffsets};
 
 /// How often a poll without deliveries checks the thread.
@@ -65,13 +64,11 @@ impl KafkaConsumer {
         partitions: usize,
     ) -> Result<Self, KafkaError> {
         let options = broker.options();
-        let client = Arc::new(Client::consumer(&options.member(group, partitions))?);
-        let queue = Queue::of_consumer(&client)?;
-        client.subscribe(topic)?;
+        let memberships = Memberships::new(options.member(group, partitions), topic);
         let (commands, command_receiver) = std_mpsc::channel();
         let (sender, deliveries) = mpsc::unbounded_channel();
         let flow = Arc::new(FlowControl::new());
-        let member = Member::new(client, queue, topic, options, command_receiver, sender, flow.clone());
+        let member = Member::join(memberships, topic, options, command_receiver, sender, flow.clone())?;
         let thread = thread::Builder::new()
             .name("kafka consumer".to_owned())
             .spawn(move || member.run())
@@ -236,12 +233,22 @@ mod tests {
     /// `ConsumerGroupHeartbeat`, KIP-848.
     const HEARTBEAT: i16 = 68;
 
-    /// The error that ends the membership in the group protocol `consumer` on this cluster.
-    async fn ended(cluster: Cluster) -> BrokerError {
+    /// A member in the group protocol `consumer`.
+    async fn member(cluster: &Cluster) -> KafkaConsumer {
         let mut options = KafkaOptions::new(cluster.servers());
         options.group_protocol = GroupProtocol::Consumer;
         let broker = KafkaBroker::connect(&options).unwrap();
-        let mut consumer = broker.subscribe("g", "t").await.unwrap();
+        broker.subscribe("g", "t").await.unwrap()
+    }
+
+    /// The next delivery or error; fails after half a minute.
+    async fn next(consumer: &mut KafkaConsumer) -> Result<Delivery, BrokerError> {
+        timeout(Duration::from_secs(30), consumer.poll()).await.expect("a delivery")
+    }
+
+    /// The error that ends the membership in the group protocol `consumer` on this cluster.
+    async fn ended(cluster: Cluster) -> BrokerError {
+        let mut consumer = member(&cluster).await;
         let polls = async {
             loop {
                 match consumer.poll().await {
@@ -262,6 +269,47 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("KIP-848") && text.contains("classic") && !text.contains("  "), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_membership_that_ends_is_followed_by_a_new_one_after_its_partitions_are_reported_as_lost() {
+        for error in [
+            Response::RD_KAFKA_RESP_ERR_INVALID_REQUEST,
+            Response::RD_KAFKA_RESP_ERR_GROUP_MAX_SIZE_REACHED,
+            Response::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND,
+        ] {
+            let cluster = Cluster::new("t");
+            let mut consumer = member(&cluster).await;
+            assert!(
+                matches!(next(&mut consumer).await, Ok(Delivery::Assigned(partitions)) if partitions == [0])
+            );
+            cluster.fail(HEARTBEAT, &[error]);
+            assert!(matches!(next(&mut consumer).await, Ok(Delivery::Lost(partitions)) if partitions == [0]));
+            match next(&mut consumer).await {
+                Err(error) => assert!(error.is_retriable(), "{error:?}"),
+                other => panic!("{other:?}"),
+            }
+            let mut again = next(&mut consumer).await;
+            // The group may assign it after the former member's session only.
+            while matches!(&again, Ok(Delivery::Assigned(partitions)) if partitions.is_empty()) {
+                again = next(&mut consumer).await;
+            }
+            assert!(matches!(&again, Ok(Delivery::Assigned(partitions)) if *partitions == [0]), "{again:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_that_a_new_membership_would_get_again_ends_the_worker() {
+        let cluster =
+            Cluster::refusing(HEARTBEAT, "t", Response::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+        let error = ended(cluster).await;
+        assert!(
+            matches!(&error, BrokerError::Refused { reason, .. } if reason.contains("Read on the group")),
+            "{error:?}"
+        );
+        let error =
+            ended(Cluster::refusing(HEARTBEAT, "t", Response::RD_KAFKA_RESP_ERR_INVALID_REQUEST)).await;
+        assert!(matches!(error, BrokerError::Fatal { .. }), "{error:?}");
     }
 
     /// What was logged on this thread.

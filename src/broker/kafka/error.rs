@@ -8,6 +8,8 @@
 //! | topic exists | `TOPIC_ALREADY_EXISTS` | the caller gets the error |
 //! | fatal | no permission, credentials, unsupported or invalid requests and settings, damaged or oversized records, fenced producers and members, librdkafka's internal errors | a retry does not help; if the configuration must be changed ([`refusal`]), the error says how |
 //!
+//! Some fatal errors of a consumer end only its membership, and a new one is opened: see `member`.
+//!
 //! A code that is in none of the lists because it is newer than this program is retriable and logged: stopping would
 //! turn a transient error into an outage, and repeating a request does no harm.
 

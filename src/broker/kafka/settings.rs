@@ -202,7 +202,7 @@ impl KafkaOptions {
 }
 
 /// The kinds of debug log lines that a member reads.
-const LINES: &str = "cgrp,consumer";
+const LINES: &str = "broker,cgrp,consumer";
 /// Approximate memory of a queued message in addition to key and value (`rd_kafka_op_t` contains the message).
 const MESSAGE_BYTES: usize = 512;
 /// Minimum size of a partition's queue, in bytes.

@@ -19,9 +19,11 @@
 //! A worker that has not polled for [`WORKER_STUCK_AFTER`] is considered stuck, and its queues are no longer read:
 //! after `max.poll.interval.ms`, librdkafka leaves the group.
 //!
-//! The module `delivery` describes how the records of a partition are delivered.
+//! The module `delivery` describes how the records of a partition are delivered, and `membership` what follows when
+//! librdkafka gives a membership up.
 
 mod delivery;
+mod membership;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use delivery::Partition;
+pub(super) use membership::Memberships;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
@@ -75,6 +78,7 @@ pub(super) struct Member {
     commands: Receiver<Command>,
     deliveries: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
     flow: Arc<FlowControl>,
+    memberships: Memberships,
     partitions: BTreeMap<i32, Partition>,
     /// Revoked partitions that the worker has not released yet.
     unreleased: BTreeSet<i32>,
@@ -92,16 +96,17 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(
-        client: Arc<Client>,
-        queue: Queue,
+    /// Joins the group.
+    pub(super) fn join(
+        memberships: Memberships,
         topic: &str,
         options: &KafkaOptions,
         commands: Receiver<Command>,
         deliveries: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
         flow: Arc<FlowControl>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, KafkaError> {
+        let (client, queue) = memberships.open()?;
+        Ok(Self {
             client,
             queue,
             topic: topic.to_owned(),
@@ -110,6 +115,7 @@ impl Member {
             commands,
             deliveries,
             flow,
+            memberships,
             partitions: BTreeMap::new(),
             unreleased: BTreeSet::new(),
             last: -1,
@@ -120,7 +126,7 @@ impl Member {
             uncommitted: BTreeMap::new(),
             commits_in_flight: 0,
             commit_at: Instant::now(),
-        }
+        })
     }
 
     /// Runs until the worker leaves or is dropped.
@@ -134,10 +140,11 @@ impl Member {
                 Err(WorkerDropped) => break None,
             }
             let alive = self.flow.polled_within(WORKER_STUCK_AFTER);
+            let now = Instant::now();
             if alive {
+                self.renew_membership(now);
                 self.take_events();
             }
-            let now = Instant::now();
             let worked = alive && self.deliver();
             self.send_failures(now);
             self.commit(now);
@@ -221,6 +228,10 @@ impl Member {
 
     /// Handles what librdkafka reports, as far as it has by now.
     fn take_events(&mut self) {
+        if self.memberships.next_at.is_some() && !self.leaving {
+            // Events of a membership that has ended.
+            return;
+        }
         let events: Vec<Event> = std::iter::from_fn(|| self.queue.event()).collect();
         // A worker that did not poll in time has left its group, but librdkafka does not report partitions as lost if
         // they were being revoked at that time.
@@ -248,6 +259,10 @@ impl Member {
         if self.client.lost_in_rebalance() {
             self.lose_unreleased();
         }
+        // Before, librdkafka repeats its request to join.
+        if self.joined && self.client.lacks_group() {
+            self.membership_ended(KafkaError::of(Code::GroupIdNotFound));
+        }
     }
 
     /// Partitions that were being revoked are lost: the group does not wait for their release any more.
@@ -271,16 +286,23 @@ impl Member {
             self.partitions.insert(*number, Partition::default());
         }
         if !assigned.is_empty() || !self.joined {
-            self.joined = true;
-            self.send(Delivery::Assigned(assigned));
+            self.joined(assigned);
         }
+    }
+
+    /// The group has accepted this member, and assigned these partitions.
+    fn joined(&mut self, assigned: Vec<i32>) {
+        self.joined = true;
+        // What was logged before is out of date.
+        self.client.lacks_group();
+        self.send(Delivery::Assigned(assigned));
     }
 
     /// Detects two conditions that librdkafka reports in no event. With the group protocol `consumer`, a member
     /// without an assignment gets no event, and a cluster that lacks the protocol (before Kafka 4.0) is reported in a
     /// log line only.
     fn check_joined(&mut self, now: Instant) {
-        if self.joined {
+        if self.joined || self.memberships.next_at.is_some() {
             return;
         }
         if self.client.met_coordinator_without_heartbeat() {
@@ -290,12 +312,13 @@ impl Member {
         if self.client.is_member() {
             if now.saturating_duration_since(*self.member_since.get_or_insert(now)) >= EMPTY_ASSIGNMENT_AFTER
             {
-                self.joined = true;
-                self.send(Delivery::Assigned(Vec::new()));
+                self.joined(Vec::new());
             }
         } else if now.saturating_duration_since(self.not_joined_since) >= NOT_JOINED_INTERVAL {
             self.not_joined_since = now;
-            let cause = KafkaError::of(Code::WaitingForCoordinator);
+            let lacks_group = self.client.lacks_group();
+            let cause = if lacks_group { Code::GroupIdNotFound } else { Code::WaitingForCoordinator };
+            let cause = KafkaError::of(cause);
             let what = format!(
                 "read topic {}: no coordinator has accepted this member into its group yet",
                 self.topic
@@ -304,6 +327,7 @@ impl Member {
         }
     }
 
+    /// The error for a cluster that lacks the group protocol `consumer`.
     fn without_protocol(&self, cause: KafkaError) -> BrokerError {
         let what = format!(
             "read topic {}: the group protocol `consumer` (KIP-848) is not available: it requires Kafka 4.0 or later \
@@ -356,11 +380,7 @@ impl Member {
         if fatal || error.is(Code::Fatal) {
             // librdkafka keeps the reason separate from the error event.
             let error = self.client.fatal_error().unwrap_or(error);
-            let unsupported = error.is(Code::UnsupportedFeature) || error.is(Code::UnsupportedVersion);
-            return self.send_error(match self.protocol {
-                GroupProtocol::Consumer if unsupported => self.without_protocol(error),
-                _ => error.fatal(what),
-            });
+            return self.membership_ended(error);
         }
         match error.class() {
             // A single unavailable broker does not matter as long as others are available.

@@ -24,13 +24,11 @@ impl Driven {
         let mut options = KafkaOptions::new(cluster.servers());
         options.group_protocol = protocol;
         options.session_timeout = Duration::from_secs(3);
-        let client = Arc::new(Client::consumer(&options.member("g", 1)).unwrap());
-        let queue = Queue::of_consumer(&client).unwrap();
-        client.subscribe(TOPIC).unwrap();
+        let memberships = Memberships::new(options.member("g", 1), TOPIC);
         let (_commands, commands) = channel();
         let (sender, deliveries) = mpsc::unbounded_channel();
         let flow = Arc::new(FlowControl::new());
-        let member = Member::new(client, queue, TOPIC, &options, commands, sender, flow);
+        let member = Member::join(memberships, TOPIC, &options, commands, sender, flow).unwrap();
         let mut driven = Self { member, deliveries, _commands, cluster };
         assert!(matches!(driven.next(), Delivery::Assigned(partitions) if partitions == [0]));
         driven

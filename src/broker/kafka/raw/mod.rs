@@ -38,6 +38,9 @@ const ASSIGNMENT_LOST: &str = "partition(s) lost: ";
 const ALREADY_REBALANCING: &str = "already in progress, skipping";
 const MARKED_LOST: &str = " (lost)";
 const WILL_REJOIN: &str = "will rejoin the group";
+/// Its message about a heartbeat of the protocol `consumer` to which the coordinator has responded with `GROUP_ID_NOT_FOUND`
+/// (`rd_kafka_err_action`), which it ignores.
+const LACKS_GROUP: &str = "ConsumerGroupHeartbeatRequest failed: Broker: The group id does not exist";
 
 /// The syslog level above which a line is for debugging only.
 const INFO: c_int = 6;
@@ -184,6 +187,8 @@ struct LogState {
     lost: AtomicBool,
     /// True if this happened during a rebalance; logged with `debug=cgrp,consumer` only.
     lost_in_rebalance: AtomicBool,
+    /// True if the coordinator did not know the group since this was last read; logged with `debug=broker` only.
+    lacks_group: AtomicBool,
 }
 
 impl LogState {
@@ -199,6 +204,7 @@ impl LogState {
                 Some(&self.lost_in_rebalance)
             }
             "HEARTBEAT" if line.contains(WILL_REJOIN) => Some(&self.lost_in_rebalance),
+            "REQERR" if line.contains(LACKS_GROUP) => Some(&self.lacks_group),
             _ => None,
         };
         if let Some(noticed) = noticed {
@@ -349,6 +355,12 @@ impl Client {
     /// True if the partitions of a pending revocation were lost since the last call.
     pub(super) fn lost_in_rebalance(&self) -> bool {
         self.log_state().lost_in_rebalance.swap(false, Ordering::AcqRel)
+    }
+
+    /// True if the coordinator does not know the group, or not as one of the protocol `consumer`, according to a heartbeat since
+    /// the last call.
+    pub(super) fn lacks_group(&self) -> bool {
+        self.log_state().lacks_group.swap(false, Ordering::AcqRel)
     }
 
     /// The fatal error of the client, if it has one.
