@@ -279,6 +279,17 @@ impl Member {
     }
 
     fn assigned(&mut self, assigned: Vec<i32>) {
+        // librdkafka assigns nothing before a revocation is acknowledged. If one is open here, an assign or unassign for
+        // another partition has acknowledged it before it was noticed.
+        self.lose_unreleased();
+        // It refuses to add a partition twice, so one that is still fetched is removed before its next start adds it.
+        let fetched = |number: &&i32| self.partitions.get(number).is_some_and(|old| old.queue.is_some());
+        let fetched: Vec<i32> = assigned.iter().filter(fetched).copied().collect();
+        if !fetched.is_empty()
+            && let Err(error) = self.client.incremental_unassign(&self.topic, &fetched)
+        {
+            warn!(topic = self.topic, %error, "librdkafka did not remove partitions from its assignment");
+        }
         if let Err(error) = self.client.incremental_assign(&self.topic, &[]) {
             warn!(topic = self.topic, %error, "librdkafka did not accept an assignment");
         }

@@ -71,3 +71,31 @@ fn a_loss_is_reported_as_a_loss_even_if_a_partition_is_started_before_it_is_noti
         );
     }
 }
+
+#[test]
+fn a_partition_that_is_assigned_again_without_a_revocation_can_be_started_again() {
+    let mut driven = Driven::join(GroupProtocol::Classic);
+    driven.start(1);
+    driven.member.assigned(vec![0]);
+    assert!(matches!(driven.next(), Delivery::Assigned(partitions) if partitions == [0]));
+    driven.start(2);
+    let partition = &driven.member.partitions[&0];
+    assert!(partition.queue.is_some() && partition.failure.is_none(), "{partition:?}");
+}
+
+#[test]
+fn an_assignment_ends_a_revocation_that_the_worker_has_not_answered() {
+    let mut driven = Driven::join(GroupProtocol::Classic);
+    driven.start(1);
+    driven.member.revoked(vec![0], false);
+    assert!(matches!(driven.next(), Delivery::Revoked(partitions) if partitions == [0]));
+    driven.member.assigned(vec![0]);
+    assert!(matches!(driven.next(), Delivery::Lost(partitions) if partitions == [0]));
+    assert!(matches!(driven.next(), Delivery::Assigned(partitions) if partitions == [0]));
+    // Neither waits for the release of the old one, nor fails.
+    driven.start(2);
+    driven.start(3);
+    let partition = &driven.member.partitions[&0];
+    assert!(partition.queue.is_some() && partition.failure.is_none(), "{partition:?}");
+    assert!(partition.waiting.is_none(), "{partition:?}");
+}
