@@ -41,6 +41,7 @@ mod error;
 mod inbox;
 mod messages;
 mod options;
+mod polling;
 mod resume;
 mod retry;
 mod tracker;

@@ -3,7 +3,7 @@
 //! slow.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::pin;
 
 use futures_util::StreamExt;
@@ -23,7 +23,8 @@ use crate::pipeline::assignment::Assigned;
 use crate::pipeline::error::PipelineError;
 use crate::pipeline::inbox::{Chunk, Inbox, Sender, inbox};
 use crate::pipeline::messages::{AssignmentEvent, End};
-use crate::pipeline::retry::{Attempts, Episode, Retry};
+use crate::pipeline::polling::Polling;
+use crate::pipeline::retry::{Episode, Retry};
 use crate::pipeline::{Options, Summary};
 use crate::store::{Binding, Progress, Store};
 
@@ -123,8 +124,7 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
         let mut topic_check_at = Instant::now() + self.options.topic_check_interval;
         let mut end_check = FuturesUnordered::new();
         let mut end_check_at = Instant::now() + END_CHECK;
-        let mut polling = Attempts::new(&retry);
-        let mut poll_at = Instant::now();
+        let mut polling = Polling::new(&retry);
         loop {
             if self.options.until_end && self.ending.is_none() && self.has_reached(&ends) {
                 self.end(Ok(()));
@@ -160,14 +160,14 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 () = sleep_until(end_check_at), if self.options.until_end && end_check.is_empty() => {
                     end_check.push(progress_of_all(self.store, &retry));
                 }
-                () = sleep_until(poll_at), if poll_at > Instant::now() => {}
-                delivery = self.consumer.poll(), if poll_at <= Instant::now() => match delivery {
+                () = wait_until(polling.paused_until()), if polling.paused_until().is_some() => {}
+                () = wait_until(polling.recovered_at()), if polling.recovered_at().is_some() => polling.recovered(),
+                delivery = self.consumer.poll(), if polling.paused_until().is_none() => match delivery {
                     Ok(delivery) => {
-                        polling = polling.finish(Attempts::new(&retry));
+                        polling.recovered();
                         self.deliver(delivery);
                     }
-                    Err(error) if error.is_retriable() && polling.exhausted().is_none() => {
-                        poll_at = Instant::now() + polling.next_backoff(|| chain(&error));
+                    Err(error) if error.is_retriable() && polling.failed(|| chain(&error)) => {
                         topic_check_at = Instant::now();
                     }
                     Err(error) => self.end(Err(retry.broker_error(error))),
@@ -391,6 +391,14 @@ impl<'a, B: Broker, S: Store> Worker<'a, B, S> {
                 self.summary.next_offsets.insert(partition, progress.next_offset);
             }
         }
+    }
+}
+
+/// Waits until this time, or forever.
+async fn wait_until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 

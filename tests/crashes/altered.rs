@@ -1,9 +1,11 @@
 //! A broker that answers, and whose consumers deliver, something else.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use exactlyonce::broker::memory::{MemoryBroker, MemoryConsumer};
 use exactlyonce::broker::{Assignment, Broker, BrokerError, Consumer, Delivery, Fetched, LogOffsets, Topic};
+use tokio::time::{Instant, timeout_at};
 
 type Deliver = Arc<dyn Fn(Delivery) -> Option<Delivery> + Send + Sync>;
 
@@ -13,22 +15,45 @@ pub struct Altered {
     deliver: Deliver,
     fetch: Arc<dyn Fn(i64, Fetched) -> Fetched + Send + Sync>,
     describe: Arc<dyn Fn(Topic) -> Result<Topic, BrokerError> + Send + Sync>,
+    failures: Vec<Duration>,
+    pauses: Arc<Mutex<Vec<Duration>>>,
 }
 
 pub struct AlteredConsumer {
     inner: MemoryConsumer,
     deliver: Deliver,
+    /// When polls fail, the next one last.
+    failures: Vec<Instant>,
+    failed_at: Option<Instant>,
+    pauses: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Altered {
     /// A broker that alters nothing.
     pub fn new(inner: MemoryBroker) -> Self {
-        Self { inner, deliver: Arc::new(Some), fetch: Arc::new(|_, fetched| fetched), describe: Arc::new(Ok) }
+        Self {
+            inner,
+            deliver: Arc::new(Some),
+            fetch: Arc::new(|_, fetched| fetched),
+            describe: Arc::new(Ok),
+            failures: Vec::new(),
+            pauses: Arc::default(),
+        }
     }
 
     /// Its consumers deliver what `deliver` makes of each delivery: `None` for nothing.
     pub fn delivering(self, deliver: impl Fn(Delivery) -> Option<Delivery> + Send + Sync + 'static) -> Self {
         Self { deliver: Arc::new(deliver), ..self }
+    }
+
+    /// A poll of a consumer fails, with an error that is retriable, at each of these times after it has joined, in ascending order.
+    pub fn failing_after(self, failures: impl IntoIterator<Item = Duration>) -> Self {
+        Self { failures: failures.into_iter().collect(), ..self }
+    }
+
+    /// How long the consumers were not polled after each failed poll.
+    pub fn pauses(&self) -> Vec<Duration> {
+        self.pauses.lock().unwrap().clone()
     }
 
     /// A fetch from an offset returns what `fetch` makes of it.
@@ -70,14 +95,31 @@ impl Broker for Altered {
 
     async fn subscribe(&self, group: &str, topic: &str) -> Result<AlteredConsumer, BrokerError> {
         let inner = self.inner.subscribe(group, topic).await?;
-        Ok(AlteredConsumer { inner, deliver: self.deliver.clone() })
+        let failures = self.failures.iter().rev().map(|after| Instant::now() + *after).collect();
+        let (deliver, pauses) = (self.deliver.clone(), self.pauses.clone());
+        Ok(AlteredConsumer { inner, deliver, failures, failed_at: None, pauses })
     }
 }
 
 impl Consumer for AlteredConsumer {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
+        if let Some(failed_at) = self.failed_at.take() {
+            self.pauses.lock().unwrap().push(failed_at.elapsed());
+        }
         loop {
-            if let Some(delivery) = (self.deliver)(self.inner.poll().await?) {
+            let delivery = match self.failures.last() {
+                None => self.inner.poll().await?,
+                Some(at) => match timeout_at(*at, self.inner.poll()).await {
+                    Ok(delivery) => delivery?,
+                    Err(_) => {
+                        self.failures.pop();
+                        self.failed_at = Some(Instant::now());
+                        let (what, cause) = ("poll".to_owned(), Some("no coordinator".into()));
+                        return Err(BrokerError::Retriable { what, cause });
+                    }
+                },
+            };
+            if let Some(delivery) = (self.deliver)(delivery) {
                 return Ok(delivery);
             }
         }

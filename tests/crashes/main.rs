@@ -6,6 +6,7 @@ mod deliveries;
 mod faulty;
 mod generated;
 mod harness;
+mod polls;
 mod refusals;
 mod registry;
 mod stopping;

@@ -1,0 +1,56 @@
+//! Polls of the consumer that fail while nothing is appended, so that nothing is delivered.
+
+use std::future::pending;
+use std::time::Duration;
+
+use exactlyonce::binding::{self, Origin};
+use exactlyonce::broker::BrokerError;
+use exactlyonce::pipeline::{self, Options, PipelineError, Summary};
+use exactlyonce::store::memory::MemoryStore;
+use exactlyonce::window::WindowSpec;
+use tokio::time::timeout;
+
+use crate::altered::Altered;
+use crate::harness::{binding_spec, block_on, broker_with, rng};
+
+fn options() -> Options {
+    Options {
+        retry_deadline: Some(Duration::from_secs(30)),
+        ..Options::new(binding_spec(WindowSpec::default()))
+    }
+}
+
+/// Runs a worker on an empty log for five minutes, with a consumer whose polls fail at these times. Also returns how long it
+/// was not polled after each failure.
+fn run(
+    options: &Options,
+    failures: impl IntoIterator<Item = u64>,
+) -> (Option<Result<Summary, PipelineError>>, Vec<Duration>) {
+    block_on(async {
+        let broker = Altered::new(broker_with(&[], 5).await);
+        let broker = broker.failing_after(failures.into_iter().map(Duration::from_secs));
+        let store = MemoryStore::new();
+        binding::init(&broker, &store, &options.binding_spec, &Origin::Start).await.unwrap();
+        let run = pipeline::run(&broker, &store, options, rng(1), pending());
+        let ended = timeout(Duration::from_secs(300), run).await.ok();
+        (ended, broker.pauses())
+    })
+}
+
+#[test]
+fn errors_that_are_minutes_apart_do_not_add_up_to_the_retry_deadline() {
+    let (ended, pauses) = run(&options(), [10, 120, 240]);
+    assert!(ended.is_none(), "{ended:?}");
+    assert_eq!(pauses.len(), 3);
+}
+
+#[test]
+fn errors_that_come_every_ten_seconds_end_the_worker_at_the_retry_deadline() {
+    let (ended, pauses) = run(&options(), (1..30).map(|number| 10 * number));
+    match ended {
+        Some(Err(PipelineError::Broker { source: BrokerError::Retriable { .. }, .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    // At 10 s, 20 s and 30 s; that at 40 s is 30 s after the first.
+    assert_eq!(pauses.len(), 3);
+}
