@@ -44,7 +44,7 @@ pub struct Options {
     /// First wait before a request with an unknown outcome is repeated; it doubles with each repetition.
     #[serde(rename = "backoff_min_ms", with = "milliseconds")]
     pub backoff_min: Duration,
-    /// Longest such wait.
+    /// Longest such wait. A consumer is polled again after a second at the latest.
     #[serde(rename = "backoff_max_ms", with = "milliseconds")]
     pub backoff_max: Duration,
     /// How long a request is retried before the worker gives up; `None` retries until stopped.

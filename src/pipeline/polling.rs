@@ -1,5 +1,8 @@
 //! When the worker polls its consumer, and when polls that failed count as recovered.
 //!
+//! The worker waits after a failed poll, but never longer than [`LONGEST_PAUSE`], whatever the options say: a consumer that is
+//! not polled loses its membership.
+//!
 //! Polls have recovered with a delivery, or when none has failed for [`RECOVERED_AFTER`]: where nothing is appended, nothing is
 //! delivered. Otherwise one error would count as failing until the next record: the retry deadline would have passed when
 //! another error comes, hours later, and failures of the store in between would belong to an episode that was logged
@@ -11,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::pipeline::retry::{Attempts, Retry};
 
+/// The longest wait after a failed poll. Consumers need a poll every few seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// After this time without a failed poll, the consumer has recovered. Consumers repeat an error that lasts more often.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
@@ -26,7 +31,7 @@ pub(super) struct Polling<'a> {
 
 impl<'a> Polling<'a> {
     pub(super) fn new(retry: &'a Retry) -> Self {
-        let attempts = Attempts::new(retry);
+        let attempts = Attempts::with_longest_wait(retry, LONGEST_PAUSE);
         Self { retry, attempts, next_at: Instant::now(), recovered_at: None }
     }
 
@@ -54,7 +59,7 @@ impl<'a> Polling<'a> {
     /// Something was delivered, or no poll has failed for a while.
     pub(super) fn recovered(&mut self) {
         if self.recovered_at.take().is_some() {
-            let next = Attempts::new(self.retry);
+            let next = Attempts::with_longest_wait(self.retry, LONGEST_PAUSE);
             std::mem::replace(&mut self.attempts, next).finish(());
         }
     }

@@ -152,7 +152,13 @@ pub(super) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(retry: &'a Retry) -> Self {
-        Self { retry, backoff: Backoff::new(retry.min, retry.max), failing: None }
+        Self::with_longest_wait(retry, retry.max)
+    }
+
+    /// As [`Attempts::new`], with no wait longer than this one.
+    pub(super) fn with_longest_wait(retry: &'a Retry, longest: Duration) -> Self {
+        let (min, max) = (retry.min.min(longest), retry.max.min(longest));
+        Self { retry, backoff: Backoff::new(min, max), failing: None }
     }
 
     /// How many seconds it has been retried, if the deadline has passed.

@@ -54,3 +54,13 @@ fn errors_that_come_every_ten_seconds_end_the_worker_at_the_retry_deadline() {
     // At 10 s, 20 s and 30 s; that at 40 s is 30 s after the first.
     assert_eq!(pauses.len(), 3);
 }
+
+#[test]
+fn a_consumer_is_polled_again_within_a_second_however_long_the_backoff_is() {
+    let day = Duration::from_secs(86_400);
+    let options = Options { backoff_min: day, backoff_max: day, retry_deadline: None, ..options() };
+    let (ended, pauses) = run(&options, 5..250);
+    assert!(ended.is_none(), "{ended:?}");
+    assert!(pauses.len() > 100, "{}", pauses.len());
+    assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(1)), "{pauses:?}");
+}
