@@ -1,5 +1,6 @@
 //! The Kafka driver: on librdkafka's mock cluster and on simulated brokers, which require no services, and on real brokers.
 
+mod appends;
 #[path = "../common/cluster.rs"]
 mod cluster;
 mod members;

@@ -229,16 +229,19 @@ impl Producer for KafkaBroker {
     }
 
     /// Appends records. A timestamp of 0 is replaced by the producer's clock, as librdkafka does.
+    ///
+    /// If the topic is deleted and created again meanwhile, the records may time out (`message.timeout.ms`, 5 minutes by
+    /// default); the next call appends to the new topic.
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<(i32, i64)>, BrokerError> {
         let name = topic.to_owned();
         let highest = records.iter().filter_map(|record| record.partition).max();
         let lowest = records.iter().filter_map(|record| record.partition).min();
         let check = move |reader: &Reader| {
             // librdkafka waits half a minute for a topic that does not exist.
-            let named = [Some(0), highest, lowest];
-            named.into_iter().flatten().try_for_each(|partition| reader.check_partition(&name, partition))
+            let named: Vec<i32> = [Some(0), highest, lowest].into_iter().flatten().collect();
+            reader.check_partitions(&name, &named)
         };
-        self.wait_for(|| format!("append to topic {topic}"), check).await?;
-        self.inner.producer.append(&self.options().producer(), topic, records).await
+        let id = self.wait_for(|| format!("append to topic {topic}"), check).await?;
+        self.inner.producer.append(&self.options().producer(), topic, id, records).await
     }
 }

@@ -1,5 +1,11 @@
 //! Appends records with an idempotent producer that waits for every in-sync replica.
+//!
+//! After a topic was deleted and created again, another producer appends to it. librdkafka 2.12 notices that the topic's id
+//! has changed, but keeps the leader epochs of the former partitions (`rd_kafka_topic_metadata_update`), and ignores leaders of
+//! lower epochs as outdated (`rd_kafka_toppar_leader_update`). The epochs of a new topic begin at 0, so where the leader is
+//! another broker, records would go to the former one, and time out, until the new epoch is as high as the old one was.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
@@ -87,34 +93,46 @@ impl Drop for Elsewhere {
     }
 }
 
+/// A producer, and the ids of the topics that it has appended to.
+struct Made {
+    native: Native,
+    topics: BTreeMap<String, String>,
+}
+
 /// The producer, created on first use.
 #[derive(Default)]
-pub(super) struct Producer(Mutex<Option<Native>>);
+pub(super) struct Producer(Mutex<Option<Made>>);
 
 impl Producer {
-    fn get(&self, config: &ClientConfig) -> Result<Native, KafkaError> {
+    /// The producer for a topic with this id.
+    fn get(&self, config: &ClientConfig, topic: &str, id: String) -> Result<Native, KafkaError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A producer stays unusable after a fatal error (a gap in its sequence numbers).
         let is_usable = |producer: &Native| {
             producer.0.as_ref().is_some_and(|producer| producer.client().fatal_error().is_none())
         };
-        if let Some(producer) = made.as_ref().filter(|producer| is_usable(producer)) {
-            return Ok(producer.clone());
+        if let Some(made) = made.as_mut().filter(|made| is_usable(&made.native))
+            && *made.topics.entry(topic.to_owned()).or_insert_with(|| id.clone()) == id
+        {
+            return Ok(made.native.clone());
         }
         let producer: ThreadedProducer<Context> =
             config.create_with_context(Context).map_err(|error| KafkaError::from_safe(&error))?;
-        Ok(made.insert(Arc::new(Elsewhere(Some(producer)))).clone())
+        let native = Arc::new(Elsewhere(Some(producer)));
+        *made = Some(Made { native: native.clone(), topics: BTreeMap::from([(topic.to_owned(), id)]) });
+        Ok(native)
     }
 
-    /// Appends records to a topic that exists.
+    /// Appends records to a topic that exists and has this id.
     pub(super) async fn append(
         &self,
         config: &ClientConfig,
         topic: &str,
+        id: String,
         records: Vec<NewRecord>,
     ) -> Result<Vec<(i32, i64)>, BrokerError> {
         let what = || format!("append to topic {topic}");
-        let made = self.get(config).map_err(|error| error.about(topic, what()))?;
+        let made = self.get(config, topic, id).map_err(|error| error.about(topic, what()))?;
         let Some(native) = &made.0 else {
             return Err(BrokerError::Fatal { what: what(), cause: None });
         };
@@ -167,4 +185,25 @@ impl Producer {
 pub(super) fn drop_elsewhere<T: Send + 'static>(value: T) {
     // If no thread can be started, it is dropped here and the caller waits.
     let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(move || drop(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::kafka::KafkaOptions;
+
+    #[test]
+    fn one_producer_appends_until_a_topic_gets_another_id() {
+        let config = KafkaOptions::new("127.0.0.1:1").producer();
+        let producer = Producer::default();
+        let get = |topic, id: &str| producer.get(&config, topic, id.to_owned()).unwrap();
+        let first = get("t", "1");
+        assert!(Arc::ptr_eq(&first, &get("t", "1")));
+        assert!(Arc::ptr_eq(&first, &get("another", "2")));
+        let second = get("t", "3");
+        assert!(!Arc::ptr_eq(&first, &second));
+        for (topic, id) in [("t", "3"), ("another", "2")] {
+            assert!(Arc::ptr_eq(&second, &get(topic, id)));
+        }
+    }
 }

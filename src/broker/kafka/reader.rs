@@ -210,7 +210,21 @@ impl Reader {
     pub(super) fn check_partition(&self, topic: &str, partition: i32) -> Result<(), BrokerError> {
         let what = || format!("read the metadata of topic {topic} partition {partition}");
         let partitions = retry_unknown(|| self.client.partitions(topic, self.wait));
-        let partitions = partitions.map_err(|error| self.error(error, topic, what()))?;
+        self.judge(topic, partition, partitions.map_err(|error| self.error(error, topic, what()))?)
+    }
+
+    /// As [`Reader::check_partition`], for several partitions. Returns the id of the topic.
+    pub(super) fn check_partitions(&self, topic: &str, partitions: &[i32]) -> Result<String, BrokerError> {
+        let what = || format!("read the metadata of topic {topic}");
+        let described = retry_unknown(|| self.client.describe(topic, self.wait));
+        let described = described.map_err(|error| self.error(error, topic, what()))?;
+        let count = i32::try_from(described.partitions).unwrap_or(i32::MAX);
+        partitions.iter().try_for_each(|partition| self.judge(topic, *partition, count))?;
+        Ok(described.id)
+    }
+
+    /// Fails if a topic of so many partitions, according to a broker, does not have this one.
+    fn judge(&self, topic: &str, partition: i32, partitions: i32) -> Result<(), BrokerError> {
         let known = self.knows(topic, partitions);
         if (0..partitions).contains(&partition) {
             return Ok(());
