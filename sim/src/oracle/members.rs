@@ -16,6 +16,8 @@ pub(crate) struct Members {
     joined: BTreeSet<Caller>,
     /// What each process holds. Nothing of a member that the coordinator has removed since.
     holds: BTreeMap<(i32, Caller), Hold>,
+    /// What a process has said that it has, if it said so together with everything else.
+    owned: BTreeMap<Caller, BTreeSet<i32>>,
     /// By partition, the last position that the coordinator has accepted.
     committed: BTreeMap<i32, i64>,
     /// The partitions whose position another coordinator has accepted: this one may know an older one.
@@ -39,6 +41,7 @@ impl Members {
     /// Its consumer leaves, or is no more.
     pub fn ends(&mut self, caller: Caller) {
         self.joined.remove(&caller);
+        self.owned.remove(&caller);
         self.forget(caller);
     }
 
@@ -75,10 +78,21 @@ impl Members {
         Some(Violation::GivenBeforeRelease { worker, partition, to })
     }
 
+    /// A process says which partitions it has. After a request that failed, librdkafka 2.12 repeats everything, with what it
+    /// had before the assignment that it is taking: the coordinator understands that it has given back the others
+    /// (`rd_kafka_cgrp_consumer_group_heartbeat`). That is no doing of the worker.
+    pub fn owns(&mut self, caller: Caller, partitions: &BTreeSet<i32>, is_full: bool) {
+        match is_full {
+            true => self.owned.insert(caller, partitions.clone()),
+            false => self.owned.remove(&caller),
+        };
+    }
+
     /// The coordinator gives a process these partitions.
     pub fn given(&mut self, caller: Caller, partitions: &BTreeSet<i32>) {
         for ((partition, holder), hold) in &mut self.holds {
-            if *holder != caller && partitions.contains(partition) {
+            let is_denied = self.owned.get(holder).is_some_and(|owned| !owned.contains(partition));
+            if *holder != caller && partitions.contains(partition) && !is_denied {
                 hold.given_to = caller.worker;
             }
         }
@@ -169,6 +183,21 @@ mod tests {
         members.removed(A);
         members.given(B, &BTreeSet::from([5]));
         assert_eq!(members.released(A, 5), None);
+    }
+
+    #[test]
+    fn what_a_client_denies_to_have_when_it_repeats_everything_may_be_given_on() {
+        let mut members = holding();
+        members.revoked(A, &[4, 5]);
+        members.owns(A, &BTreeSet::from([4]), true);
+        members.given(B, &BTreeSet::from([4, 5]));
+        assert_eq!(members.released(A, 5), None);
+        assert!(members.released(A, 4).is_some());
+        members.assigned(A, &[5]);
+        members.revoked(A, &[5]);
+        members.owns(A, &BTreeSet::new(), false);
+        members.given(B, &BTreeSet::from([5]));
+        assert!(members.released(A, 5).is_some(), "it said only that it has given it back");
     }
 
     #[test]

@@ -150,6 +150,17 @@ impl ClassicGroup {
     }
 }
 
+/// Reports what a member says that it has.
+pub(super) fn see_ownership(
+    observed: &Observed,
+    group: &str,
+    member: &str,
+    partitions: &Named,
+    is_full: bool,
+) {
+    observed.see(|broker| Event::OwnershipReported { broker, group, member, partitions, is_full });
+}
+
 pub(super) fn see_removed(observed: &Observed, group: &str, member: &str, why: Removal) {
     observed.see(|broker| Event::MemberRemoved { broker, group, member, why });
 }

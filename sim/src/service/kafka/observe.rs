@@ -282,6 +282,12 @@ impl History {
             Event::MemberJoined { member, client_id, .. } => {
                 self.processes.extend(caller_of(client_id).map(|caller| (member.to_owned(), caller)));
             }
+            Event::OwnershipReported { member, partitions, is_full, .. } => {
+                if let Some(caller) = self.processes.get(member) {
+                    let owned = partitions.get(TOPIC).cloned().unwrap_or_default();
+                    context.members().owns(*caller, &owned, is_full);
+                }
+            }
             Event::MemberRemoved { member, why, .. } => {
                 self.members.remove(member);
                 self.removed(context, member, why);

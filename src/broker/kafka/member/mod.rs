@@ -248,9 +248,7 @@ impl Member {
                 Event::Error { error, fatal, partition } => self.handle_error(error, fatal, partition),
                 Event::Committed(committed) => {
                     self.commits_in_flight = self.commits_in_flight.saturating_sub(1);
-                    if let Err(error) = committed {
-                        debug!(topic = self.topic, %error, "positions were not committed to the group");
-                    }
+                    self.committed(committed);
                 }
                 Event::Other => {}
             }
@@ -433,15 +431,28 @@ impl Member {
     /// Commits the positions of owned partitions, even if another commit is in flight: final positions have no later
     /// commit. The coordinator handles the requests of a connection in their order.
     fn commit_now(&mut self) {
-        let owned = |(number, _): &(&i32, &i64)| self.partitions.contains_key(number);
-        let positions: Vec<(i32, i64)> =
-            self.uncommitted.iter().filter(owned).map(|(n, o)| (*n, *o)).collect();
-        self.uncommitted.clear();
+        self.uncommitted.retain(|number, _| self.partitions.contains_key(number));
+        let positions: Vec<(i32, i64)> = self.uncommitted.iter().map(|(n, o)| (*n, *o)).collect();
         if positions.is_empty() {
             return;
         }
-        match self.client.commit(&self.topic, &positions) {
+        match self.client.commit(&self.topic, &positions, &self.queue) {
             Ok(()) => self.commits_in_flight += 1,
+            Err(error) => debug!(topic = self.topic, %error, "positions were not committed to the group"),
+        }
+    }
+
+    /// A commit has ended. What the group has not accepted is committed again, with what is durable by then: without it, the
+    /// lag of a partition without new records would be wrong for ever.
+    fn committed(&mut self, result: Result<Vec<(i32, i64)>, KafkaError>) {
+        match result {
+            Ok(accepted) => {
+                for (number, offset) in accepted {
+                    if self.uncommitted.get(&number).is_some_and(|durable| *durable <= offset) {
+                        self.uncommitted.remove(&number);
+                    }
+                }
+            }
             Err(error) => debug!(topic = self.topic, %error, "positions were not committed to the group"),
         }
     }

@@ -385,11 +385,19 @@ impl Client {
         }
     }
 
-    /// Commits positions to the group; [`Event::Committed`] reports the result.
-    pub(super) fn commit(&self, topic: &str, positions: &[(i32, i64)]) -> Result<(), KafkaError> {
+    /// Commits positions to the group; [`Event::Committed`] in `queue` reports the result. (`rd_kafka_commit` reports none
+    /// to a client without an `offset_commit_cb`, whichever events are enabled: `rd_kafka_cgrp_propagate_commit_result`.)
+    pub(super) fn commit(
+        &self,
+        topic: &str,
+        positions: &[(i32, i64)],
+        queue: &Queue,
+    ) -> Result<(), KafkaError> {
         let list = List::of(topic, positions);
-        // SAFETY: the list is copied.
-        error_of(unsafe { sys::rd_kafka_commit(self.ptr(), list.0, 1) })
+        // SAFETY: the list is copied, and librdkafka keeps a reference to the queue.
+        error_of(unsafe {
+            sys::rd_kafka_commit_queue(self.ptr(), list.0, queue.queue, None, std::ptr::null_mut())
+        })
     }
 
     /// Starts leaving the group; rebalances go to `queue` until [`Client::closed`].

@@ -21,8 +21,8 @@ pub(in crate::broker::kafka) enum Event {
     Revoke(Vec<i32>),
     /// An error, of one partition or of the client.
     Error { error: KafkaError, fatal: bool, partition: Option<(i32, i64)> },
-    /// The result of a commit.
-    Committed(Result<(), KafkaError>),
+    /// The result of a commit: the positions that the group has accepted, or why it has accepted none.
+    Committed(Result<Vec<(i32, i64)>, KafkaError>),
     /// Any other event; ignored.
     Other,
 }
@@ -199,9 +199,31 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
                 let fatal = sys::rd_kafka_event_error_is_fatal(event) != 0;
                 Event::Error { error, fatal, partition }
             }
-            sys::RD_KAFKA_EVENT_OFFSET_COMMIT => Event::Committed(error_of(sys::rd_kafka_event_error(event))),
+            sys::RD_KAFKA_EVENT_OFFSET_COMMIT => {
+                let list = sys::rd_kafka_event_topic_partition_list(event);
+                let result = error_of(sys::rd_kafka_event_error(event));
+                Event::Committed(result.map(|()| accepted(list)))
+            }
             _ => Event::Other,
         }
+    }
+}
+
+/// The positions of a list that have no error.
+///
+/// # Safety
+/// `list` is null, or alive.
+unsafe fn accepted(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(i32, i64)> {
+    // SAFETY: the list has as many elements as it says. A code is read as a number, because a broker may send one that the
+    // enumeration does not have.
+    unsafe {
+        if list.is_null() || (*list).elems.is_null() {
+            return Vec::new();
+        }
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        let elements = (0..count).map(|index| (*list).elems.add(index));
+        let elements = elements.filter(|element| (&raw const (**element).err).cast::<i32>().read() == 0);
+        elements.map(|element| ((*element).partition, (*element).offset)).collect()
     }
 }
 

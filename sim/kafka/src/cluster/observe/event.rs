@@ -259,6 +259,20 @@ pub enum Event<'a> {
         /// Its `client.id`.
         client_id: &'a str,
     },
+    /// A member of a group with the protocol `consumer` says which partitions it has.
+    OwnershipReported {
+        /// The coordinator.
+        broker: NodeId,
+        /// The group.
+        group: &'a str,
+        /// The member's id.
+        member: &'a str,
+        /// The partitions, of topics that exist.
+        partitions: &'a Partitions,
+        /// Whether it says everything else, too, as after a request that failed, and not only that it has given partitions
+        /// back or has taken them.
+        is_full: bool,
+    },
     /// A member is not in its group any more.
     MemberRemoved {
         /// The coordinator.

@@ -12,7 +12,7 @@ use super::{ConsumerGroup, ConsumerMember, Partitions, records};
 use crate::coordinator::{Context, Record, Token};
 use crate::group::classic::{State, random_uuid};
 use crate::group::env::{Env, text};
-use crate::group::observe::see_assignment;
+use crate::group::observe::{see_assignment, see_ownership};
 use crate::group::{Assignor, Group, GroupShard};
 
 /// The first version in which members choose their ids.
@@ -177,10 +177,13 @@ impl ConsumerGroup {
         } else {
             (self.assignment_epoch, self.target_of(&updated))
         };
-        let next = self.step(env, &updated, target_epoch, &target, owned.as_ref(), records)?;
         let is_full = request.rebalance_timeout_ms != -1
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
             && request.topic_partitions.is_some();
+        if let Some(owned) = owned.as_ref().filter(|_| env.observed.is_on()) {
+            see_ownership(env.observed, &self.id, id, &names(env.topics, owned), is_full);
+        }
+        let next = self.step(env, &updated, target_epoch, &target, owned.as_ref(), records)?;
         let mut response = ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(text(&next.id)))
             .with_member_epoch(next.epoch)
