@@ -182,7 +182,17 @@ fn with_threads<F: Future<Output = u64>>(
     context: &SimContext,
     body: impl FnOnce() -> F + Send,
 ) -> std::thread::Result<u64> {
-    let options = simulated_threads::Options::default();
+    use simulated_threads::Strategy;
+
+    use crate::scenario::kafka::Scheduling;
+
+    let mut options = simulated_threads::Options::default();
+    if let Log::Kafka(cluster) = &context.log_options {
+        options.strategy = match cluster.scheduling {
+            Scheduling::Random => Strategy::Random,
+            Scheduling::Priorities { changes, calls } => Strategy::Priorities { changes, calls },
+        };
+    }
     let played = crate::simulate::simulate_with_threads(context.seed, options, body);
     played.map(|(simulated_ms, figures)| {
         // The trace of a run has its threads, too.

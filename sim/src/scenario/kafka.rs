@@ -23,6 +23,38 @@ pub enum Protocol {
     Upgraded,
 }
 
+/// How the threads of a client take turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Scheduling {
+    /// Each time at random.
+    #[default]
+    Random,
+    /// By random priorities, of which few change: finds what needs few, but long, preemptions.
+    Priorities {
+        /// How many points there are at which the running thread gets the lowest priority.
+        changes: u32,
+        /// The points are drawn from this many first calls of all threads to the C library.
+        calls: u64,
+    },
+}
+
+impl Scheduling {
+    fn is_random(&self) -> bool {
+        *self == Self::Random
+    }
+
+    fn draw(random: &mut Random) -> Self {
+        match random.below(3) {
+            0 => Self::Priorities {
+                changes: random.within(1..=6) as u32,
+                calls: random.log_uniform(5_000..=500_000),
+            },
+            _ => Self::Random,
+        }
+    }
+}
+
 /// How a worker is configured as a client of Kafka. Times are in simulated milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +92,9 @@ pub struct KafkaCluster {
     pub coordinator_load_ms: u64,
     /// How long another broker takes to become the controller.
     pub controller_failover_ms: u64,
+    /// How the threads of clients take turns.
+    #[serde(default, skip_serializing_if = "Scheduling::is_random")]
+    pub scheduling: Scheduling,
     /// By worker.
     pub clients: Vec<ClientOptions>,
 }
@@ -95,6 +130,7 @@ impl KafkaCluster {
             coordinator_load_ms: random.log_uniform(1..=1_000),
             controller_failover_ms: random.log_uniform(100..=1_000),
             clients: (0..options.workers).map(|_| client(random)).collect(),
+            scheduling: Scheduling::draw(random),
         }
     }
 

@@ -9,7 +9,7 @@ use exactlyonce::store::Layout;
 use strum::{EnumIter, IntoStaticStr};
 
 use crate::scenario::cassandra::ClusterOptions;
-use crate::scenario::kafka::{ClientOptions, KafkaCluster, Protocol};
+use crate::scenario::kafka::{ClientOptions, KafkaCluster, Protocol, Scheduling};
 use crate::scenario::options::{Begin, Heal, RunOptions, TOPIC};
 use crate::scenario::{Log, Tables};
 
@@ -92,6 +92,8 @@ pub enum Simplification {
     FastBrokers,
     /// Clients of Kafka with the same options.
     EqualClients,
+    /// Threads of clients that take turns at random.
+    RandomScheduling,
 }
 
 impl fmt::Display for Simplification {
@@ -133,6 +135,7 @@ impl Simplification {
     fn apply_to_kafka(self, cluster: &mut KafkaCluster) {
         match self {
             Self::ClassicProtocol => cluster.protocol = Protocol::Classic,
+            Self::RandomScheduling => cluster.scheduling = Scheduling::Random,
             Self::FastBrokers => {
                 (cluster.link_ms, cluster.coordinator_load_ms) = (1, 1);
                 (cluster.broker_session_ms, cluster.controller_failover_ms) = (1_000, 100);
