@@ -207,6 +207,8 @@ pub enum Violation {
         /// At most.
         limit: usize,
     },
+    /// A record whose append was acknowledged is not in the log.
+    AppendLost(Position),
     /// The broker delivered a record that differs from what was appended at its offset.
     LogChanged(Position),
     /// Two replicas differ although an anti-entropy repair has ended.

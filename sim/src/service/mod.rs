@@ -78,6 +78,9 @@ pub(crate) trait LogService: Send + Sync + Sized + 'static {
     /// Runs the production `verify`, as an operator would.
     fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> impl Future<Output = Verified>;
 
+    /// Judges what the log knows by itself, at the end of a run without damage.
+    fn judge(&self) {}
+
     /// Shuts the service down for good.
     fn shut_down(&self);
 }

@@ -274,6 +274,12 @@ fn meaning(violation: &Violation) -> Meaning {
                 "{bytes} bytes of partition {partition} wait in the inbox of worker {worker}, and its limit is {limit}."
             ),
         ),
+        Violation::AppendLost(at) => of(
+            "A record that was acknowledged is not in the log",
+            "When an append is acknowledged, all replicas that are in sync have the record, so no fault that the cluster \
+             survives may lose it.",
+            format!("{} was acknowledged, and is not there.", capital(record(at))),
+        ),
         Violation::LogChanged(at) => of(
             "A record was delivered altered",
             "The broker must deliver each record as it was appended.",

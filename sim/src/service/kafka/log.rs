@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::context::SimContext;
 use crate::observed::Sometimes;
-use crate::oracle::Violation;
+use crate::oracle::{Position, Violation};
 use crate::parties::Caller;
 use crate::scenario::Log;
 use crate::scenario::fault::{Fault, Kind};
@@ -169,6 +169,21 @@ impl LogService for KafkaLog {
     async fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> Verified {
         let broker = self.opener.connect(OPERATOR).expect(OPTIONS);
         verify::verify(&broker, &store, &spec, &VerifyOptions::default()).await
+    }
+
+    fn judge(&self) {
+        let Some(oracles) = self.context.oracles() else { return };
+        self.context.follow_log();
+        let retired = self.context.options.retired_offsets;
+        for ((partition, offset), value) in self.producer.acknowledged() {
+            let is_there = {
+                let truth = oracles.truth();
+                truth.record(partition, offset).is_some_and(|(record, _)| record.value == value)
+            };
+            if !is_there && offset >= retired {
+                self.context.violate(Violation::AppendLost(Position { partition, offset }));
+            }
+        }
     }
 
     fn shut_down(&self) {

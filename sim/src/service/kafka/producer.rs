@@ -2,7 +2,7 @@
 //! aborts transactions, which leave gaps.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Weak;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use exactlyonce::broker::kafka::KafkaBroker;
@@ -30,8 +30,14 @@ enum Request {
     Gap { partition: i32, offsets: i64, done: oneshot::Sender<()> },
 }
 
+/// The partition and offset of a record that was acknowledged, and its value.
+type Acknowledged = ((i32, i64), Option<Vec<u8>>);
+
 /// The producer's machine.
-pub(crate) struct Producer(mpsc::UnboundedSender<Request>);
+pub(crate) struct Producer {
+    requests: mpsc::UnboundedSender<Request>,
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+}
 
 impl Producer {
     /// Starts it.
@@ -43,8 +49,15 @@ impl Producer {
         let node = Handle::current().create_node().name("producer").ip(IP).build();
         Network::current().plug_in(node.id(), IP);
         let (sender, requests) = mpsc::unbounded_channel();
-        node.spawn(async move { serve(context, broker(), bootstrap, requests).await });
-        Self(sender)
+        let acknowledged = Arc::default();
+        let known = Arc::clone(&acknowledged);
+        node.spawn(async move { serve(context, broker(), bootstrap, requests, &known).await });
+        Self { requests: sender, acknowledged }
+    }
+
+    /// The records that were acknowledged.
+    pub fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Appends records, until they are durable.
@@ -59,7 +72,7 @@ impl Producer {
 
     async fn ask(&self, request: impl FnOnce(oneshot::Sender<()>) -> Request) {
         let (done, answer) = oneshot::channel();
-        if self.0.send(request(done)).is_ok() {
+        if self.requests.send(request(done)).is_ok() {
             // It ends only with the run.
             let _ = answer.await;
         }
@@ -71,6 +84,7 @@ async fn serve(
     broker: KafkaBroker,
     bootstrap: String,
     mut requests: mpsc::UnboundedReceiver<Request>,
+    acknowledged: &Mutex<Vec<Acknowledged>>,
 ) {
     let note = |text: String| {
         if let Some(context) = context.upgrade() {
@@ -87,8 +101,16 @@ async fn serve(
                 let _ = done.send(());
             }
             Request::Append(records, done) => {
-                while let Err(error) = broker.append(TOPIC, records.clone()).await {
-                    note(format!("append failed: {}", chain(&error)));
+                loop {
+                    match broker.append(TOPIC, records.clone()).await {
+                        Ok(positions) => {
+                            let appended =
+                                positions.into_iter().zip(records.into_iter().map(|record| record.value));
+                            acknowledged.lock().unwrap_or_else(PoisonError::into_inner).extend(appended);
+                            break;
+                        }
+                        Err(error) => note(format!("append failed: {}", chain(&error))),
+                    }
                     gives_up = context.upgrade().is_none_or(|context| context.damage().done);
                     if gives_up {
                         break;
