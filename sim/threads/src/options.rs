@@ -27,32 +27,40 @@ pub enum Strategy {
 
 /// What a call costs in simulated time. A client that spins until a point in time would never reach it without.
 ///
-/// A thread that works pays what a call costs on a real machine: code that compares two readings of the clock depends on it.
-/// One that has called very often without waiting pays more and more, so that it need not call so often.
+/// A thread pays what a call costs on a real machine: code that compares two readings of the clock depends on it. One that has
+/// called often without waiting pays for a pause now and then, as if it had lost its processor, each twice as long as the one
+/// before: so it need not call a thousand times for each millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallCost {
     /// What a call costs.
-    pub first: Duration,
-    /// How many calls cost that, after the thread has waited.
+    pub call: Duration,
+    /// How many calls a thread makes without waiting until it pays for the first pause.
     pub calls: u32,
-    /// How much more each further one costs.
-    pub growth: Duration,
-    /// What a call costs at most.
-    pub most: Duration,
+    /// How many calls are between two pauses.
+    pub every: u32,
+    /// The first pause.
+    pub pause: Duration,
+    /// The longest pause.
+    pub longest: Duration,
 }
 
 impl CallCost {
     /// What a call costs after so many since the thread has waited.
     pub(crate) fn after(&self, calls: u32) -> Duration {
-        let more = self.growth.saturating_mul(calls.saturating_sub(self.calls));
-        (self.first + more).min(self.most)
+        let Some(over) = calls.checked_sub(self.calls) else { return self.call };
+        let every = self.every.max(1);
+        if !over.is_multiple_of(every) {
+            return self.call;
+        }
+        let factor = 1_u32.checked_shl(over / every).unwrap_or(u32::MAX);
+        self.call + self.pause.saturating_mul(factor).min(self.longest)
     }
 }
 
 impl Default for CallCost {
     fn default() -> Self {
-        let nanos = Duration::from_nanos;
-        Self { first: nanos(50), calls: 200, growth: nanos(100), most: nanos(100_000) }
+        let (nanos, micros) = (Duration::from_nanos, Duration::from_micros);
+        Self { call: nanos(50), calls: 200, every: 50, pause: micros(10), longest: micros(1_000) }
     }
 }
 
@@ -162,10 +170,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_costs_the_same_until_the_thread_spins() {
+    fn a_thread_that_spins_pays_for_longer_and_longer_pauses() {
         let cost = CallCost::default();
-        assert_eq!([0, 1, 199, 200].map(|calls| cost.after(calls)), [cost.first; 4]);
-        assert_eq!(cost.after(210), cost.first + 10 * cost.growth);
-        assert_eq!(cost.after(u32::MAX), cost.most);
+        let pause = |calls| cost.after(calls) - cost.call;
+        let micros = Duration::from_micros;
+        assert_eq!([0, 1, 199, 201, 249].map(pause), [Duration::ZERO; 5]);
+        assert_eq!([200, 250, 300].map(pause), [10, 20, 40].map(micros));
+        assert_eq!([600, 200 + 50 * 31, 200 + 50 * 32, 200 + 50 * 1_000].map(pause), [micros(1_000); 4]);
     }
 }

@@ -174,16 +174,18 @@ impl LogService for KafkaLog {
     fn judge(&self) {
         let Some(oracles) = self.context.oracles() else { return };
         self.context.follow_log();
-        let retired = self.context.options.retired_offsets;
-        for ((partition, offset), value) in self.producer.acknowledged() {
-            let is_there = {
-                let truth = oracles.truth();
-                truth.record(partition, offset).is_some_and(|(record, _)| record.value == value)
+        let lost: Vec<Position> = {
+            let truth = oracles.truth();
+            let is_lost = |((partition, offset), value): &((i32, i64), Option<Vec<u8>>)| {
+                let record = truth.record(*partition, *offset);
+                // The truth begins where the tables do.
+                *offset >= truth.binding().origin(*partition)
+                    && record.is_none_or(|(record, _)| record.value != *value)
             };
-            if !is_there && offset >= retired {
-                self.context.violate(Violation::AppendLost(Position { partition, offset }));
-            }
-        }
+            let lost = self.producer.acknowledged().into_iter().filter(is_lost);
+            lost.map(|((partition, offset), _)| Position { partition, offset }).collect()
+        };
+        lost.into_iter().for_each(|position| self.context.violate(Violation::AppendLost(position)));
     }
 
     fn shut_down(&self) {
