@@ -256,7 +256,7 @@ async fn execute<L: LogService, T: TablesService>(
         judge_damage(&context, &checker, log.as_ref(), tables.store().await).await;
     } else {
         judge_tables(&context, &checker, tables.as_ref()).await;
-        log.judge();
+        log.judge().await;
         if L::HAS_COMMITTED_POSITIONS {
             judge_committed(&context).await;
         }

@@ -79,7 +79,9 @@ pub(crate) trait LogService: Send + Sync + Sized + 'static {
     fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> impl Future<Output = Verified>;
 
     /// Judges what the log knows by itself, at the end of a run without damage.
-    fn judge(&self) {}
+    fn judge(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Shuts the service down for good.
     fn shut_down(&self);

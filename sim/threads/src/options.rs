@@ -64,7 +64,7 @@ impl Default for CallCost {
     }
 }
 
-/// The thread that has called most often without waiting.
+/// A thread that has called often without waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Busiest {

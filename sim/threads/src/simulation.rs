@@ -11,7 +11,7 @@ use madsim::runtime::Runtime;
 
 use crate::options::{Busiest, Figures, Options};
 use crate::worker::Worker;
-use crate::world::{Call, Hook, World, set_world, world};
+use crate::world::{Call, Hook, Life, World, set_world, world};
 
 /// What the simulator panics with when nothing can happen any more.
 const NO_EVENTS: &str = "all tasks will block forever";
@@ -87,12 +87,13 @@ impl Threads {
         self.world.figures()
     }
 
-    /// The thread that has called most often without waiting: it may spin.
+    /// The thread that has called most often without waiting, of those that have not ended: it may spin.
     pub fn busiest(&self) -> Option<Busiest> {
         let state = &*self.world.lock();
-        let (calls, thread, time) = state.busiest;
-        let name = state.threads.get(thread)?.name.clone();
-        (calls > 0).then_some(Busiest { thread, name, calls, time })
+        let alive = state.threads.iter().enumerate().filter(|(_, thread)| thread.life == Life::Alive);
+        let (number, thread) = alive.max_by_key(|(_, thread)| thread.most_calls.0)?;
+        let (calls, time) = thread.most_calls;
+        (calls > 0).then(|| Busiest { thread: number, name: thread.name.clone(), calls, time })
     }
 
     /// All threads that have not ended, and what each waits for: a line for each.

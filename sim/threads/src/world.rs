@@ -136,6 +136,8 @@ pub(crate) enum Life {
 }
 
 pub(crate) struct Thread {
+    /// Its most calls without a wait, and the time of the last.
+    pub(crate) most_calls: (u32, Duration),
     pub(crate) name: String,
     /// Its machine; the executor has none.
     pub(crate) machine: Option<NodeId>,
@@ -159,6 +161,7 @@ pub(crate) struct Thread {
 impl Thread {
     pub(crate) fn new(machine: Option<NodeId>, worker: Option<Arc<Worker>>) -> Self {
         Self {
+            most_calls: Default::default(),
             name: String::new(),
             machine,
             life: Life::Alive,
@@ -191,8 +194,6 @@ pub(crate) struct State {
     pub(crate) names: Names,
     pub(crate) scheduler: Scheduler,
     pub(crate) figures: Figures,
-    /// The most calls of a thread without a wait, the thread, and the time of the last.
-    pub(crate) busiest: (u32, usize, Duration),
     pub(crate) errand: Option<Errand>,
     /// Why the simulation cannot go on.
     pub(crate) failure: Option<String>,
@@ -230,7 +231,6 @@ impl Simulator for Hook {
             names: Names::default(),
             scheduler: Scheduler::default(),
             figures: Figures { trace: 0x243f_6a88_85a3_08d3, ..Figures::default() },
-            busiest: Default::default(),
             errand: None,
             failure: None,
             over: false,
@@ -308,8 +308,9 @@ impl World {
         let time = self.now();
         let state = &mut *self.lock();
         state.figures.calls += 1;
-        if before >= state.busiest.0 {
-            state.busiest = (before + 1, me.number, time);
+        let thread = &mut state.threads[me.number];
+        if before >= thread.most_calls.0 {
+            thread.most_calls = (before + 1, time);
         }
         for word in [me.number as u64, time.as_nanos() as u64, size] {
             state.trace(word);

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use simulated_threads::{Options, Strategy};
+use simulated_threads::{Options, Strategy, Threads};
 
 use crate::harness::{machine, on, run, simulate};
 
@@ -111,4 +112,32 @@ fn every_call_is_observed_with_its_thread_name_and_time() {
         line.contains("machine 1 thread 2 \"sleeper\": ") && line.contains("nanosleep 1000000000"),
         "{line}"
     );
+}
+
+#[test]
+fn the_busiest_thread_is_one_that_spins_until_it_ends() {
+    let spins = || async {
+        on(&machine(1), || {
+            let busiest = || Threads::current().and_then(|threads| threads.busiest()).expect("there is one");
+            let (done, wait) = mpsc::channel::<()>();
+            let (spun, has_spun) = mpsc::channel();
+            let spinner = std::thread::Builder::new().name("spinner".to_owned()).spawn(move || {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_secs(1) {}
+                spun.send(()).expect("somebody waits");
+                wait.recv().expect("somebody ends it");
+            });
+            has_spun.recv().expect("it ends to spin");
+            let spinning = busiest();
+            done.send(()).expect("it waits");
+            spinner.expect("it starts").join().expect("it ends");
+            (spinning, busiest())
+        })
+        .await
+    };
+    let ((spinning, afterwards), _) = simulate(1, Options::default(), spins).expect("it ends");
+    assert_eq!(spinning.name, "spinner");
+    // A second of pauses: few calls for each millisecond.
+    assert!((1_000..100_000).contains(&spinning.calls), "{spinning:?}");
+    assert!(afterwards.name != "spinner" && afterwards.calls < 1_000, "{afterwards:?}");
 }
