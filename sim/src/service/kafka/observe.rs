@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use simulated_kafka::cluster::observe::{CoordinatorKind, EndedBy, Event, GroupProtocol, Observer, Removal};
+use simulated_kafka::coordinator::partition_of;
 use simulated_kafka::error::ErrorCode;
+use simulated_kafka::types::NodeId;
+use simulated_threads_kafka::OFFSETS_PARTITIONS;
 use tokio::sync::Notify;
 
 use crate::context::SimContext;
@@ -42,6 +45,9 @@ struct History {
     markers: BTreeMap<i64, (u64, i32)>,
     /// The group's protocol and state.
     group: Option<(GroupProtocol, &'static str)>,
+    /// The last leader epoch in which a broker began to load the group, and the broker. One that does not know yet that another
+    /// leads may answer on, but what it decides is never replicated, and no member learns of it.
+    coordinator: Option<(i32, NodeId)>,
     /// By member, its epoch or generation and its partitions.
     members: BTreeMap<String, (i32, BTreeSet<i32>)>,
     /// By member, the process that it is.
@@ -260,6 +266,10 @@ impl History {
     /// What happens in the group of the workers.
     fn group(&mut self, context: &SimContext, event: &Event<'_>) {
         match *event {
+            Event::AssignmentSent { broker, .. }
+            | Event::OffsetCommitted { broker, .. }
+            | Event::OwnershipReported { broker, .. }
+                if self.coordinator.is_some_and(|(_, coordinator)| coordinator != broker) => {}
             Event::GroupChanged { protocol, state, .. } => {
                 if let Some((GroupProtocol::Classic, _)) = self.group
                     && protocol == GroupProtocol::Consumer
@@ -271,7 +281,12 @@ impl History {
                     context.observe(Sometimes::RebalanceWhileStoreIsAway);
                 }
             }
-            Event::CoordinatorLoading { kind: CoordinatorKind::Groups, .. } => {
+            Event::CoordinatorLoading { kind: CoordinatorKind::Groups, partition, epoch, broker }
+                if partition == partition_of(&context.options.pipeline.group, OFFSETS_PARTITIONS) =>
+            {
+                if self.coordinator.is_none_or(|(known, _)| epoch >= known) {
+                    self.coordinator = Some((epoch, broker));
+                }
                 if self.group.is_some_and(|(_, state)| !matches!(state, "Stable" | "Empty" | "Dead")) {
                     context.observe(Sometimes::CoordinatorMovedInRebalance);
                 }

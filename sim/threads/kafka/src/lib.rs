@@ -8,6 +8,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The partitions of the topic with the groups' offsets and members, `__consumer_offsets`.
+pub const OFFSETS_PARTITIONS: i32 = 3;
+
 use madsim::runtime::{Handle, NodeHandle};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -63,7 +66,7 @@ fn options(clocks: &[Arc<AdjustableClock>]) -> Options {
     let mut options = Options::new((1..=brokers).zip(clocks).map(each).collect());
     let replicas = i16::from(brokers.min(3));
     options.controller.replication = replicas;
-    options.offsets_partitions = 3;
+    options.offsets_partitions = OFFSETS_PARTITIONS;
     options.offsets_replication = replicas;
     options.transaction_partitions = 3;
     options.transaction_replication = replicas;
