@@ -99,3 +99,30 @@ fn an_assignment_ends_a_revocation_that_the_worker_has_not_answered() {
     assert!(partition.queue.is_some() && partition.failure.is_none(), "{partition:?}");
     assert!(partition.waiting.is_none(), "{partition:?}");
 }
+
+/// `OffsetCommit`.
+const OFFSET_COMMIT: i16 = 8;
+
+#[test]
+fn a_position_that_the_group_refuses_is_committed_again() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let mut driven = Driven::join(protocol);
+        driven.start(1);
+        driven.cluster.fail(OFFSET_COMMIT, &[Response::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE]);
+        driven.member.uncommitted.insert(0, 7);
+        let mut now = Instant::now();
+        for expected in [vec![(0, 7)], vec![]] {
+            driven.member.commit(now);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            assert_eq!(driven.member.commits_in_flight, 1);
+            while driven.member.commits_in_flight > 0 {
+                assert!(Instant::now() < deadline, "{protocol:?}: the result of the commit never came");
+                driven.member.take_events();
+                thread::sleep(Duration::from_millis(20));
+            }
+            let left: Vec<_> = driven.member.uncommitted.clone().into_iter().collect();
+            assert_eq!(left, expected, "{protocol:?}");
+            now += COMMIT_INTERVAL;
+        }
+    }
+}
