@@ -62,6 +62,9 @@ pub(crate) struct SimContext {
     pub watch: Watch,
     /// The timeline, if it is recorded.
     pub timeline: Recorder,
+    /// What the threads of clients do, if it is recorded.
+    #[cfg(feature = "full")]
+    pub activity: Option<crate::service::kafka::Activity>,
     /// The simple store's tables.
     pub tables: MemoryStore,
     /// The log.
@@ -115,6 +118,9 @@ pub(crate) struct Damage {
     pub logs_may_shrink: bool,
     /// What every worker must refuse, because it checks its topic when it begins and regularly.
     pub refusable: Option<&'static str>,
+    /// The partitions whose leader may have begun without committed records, with the least end of such a log. That is damage
+    /// only if consumers could read the records.
+    pub began_at: BTreeMap<i32, i64>,
     /// The partitions whose end was cut off, with the offset of the first record that is gone and the progress then.
     pub truncated: BTreeMap<i32, (i64, i64)>,
 }
@@ -165,6 +171,8 @@ impl SimContext {
             trace: Trace::new(keep_trace),
             watch: Watch::default(),
             timeline: Recorder::default(),
+            #[cfg(feature = "full")]
+            activity: None,
             tables: MemoryStore::with_layout(options.layout),
             log: MemoryBroker::new(options.fetch_records as usize),
             history: MemoryBroker::new(options.fetch_records as usize),

@@ -141,6 +141,11 @@ fn run_on<L: LogService, T: TablesService>(
     let (sender, triggered) = mpsc::unbounded_channel();
     let mut context = SimContext::new(&scenario, keep_trace, sender);
     (context.watch, context.timeline) = (watch, recorder);
+    #[cfg(feature = "full")]
+    {
+        let is_recorded = context.timeline.is_on() && L::HAS_THREADS;
+        context.activity = is_recorded.then(crate::service::kafka::Activity::default);
+    }
     context.add_lanes();
     let context = Arc::new(context);
     let body = {
@@ -179,7 +184,7 @@ fn run_on<L: LogService, T: TablesService>(
 /// Runs a simulation in which C code, and its threads, run.
 #[cfg(feature = "full")]
 fn with_threads<F: Future<Output = u64>>(
-    context: &SimContext,
+    context: &Arc<SimContext>,
     body: impl FnOnce() -> F + Send,
 ) -> std::thread::Result<u64> {
     use simulated_threads::Strategy;
@@ -193,6 +198,16 @@ fn with_threads<F: Future<Output = u64>>(
             Scheduling::Priorities { changes, calls } => Strategy::Priorities { changes, calls },
         };
     }
+    if context.activity.is_some() {
+        let context = Arc::downgrade(context);
+        options.observer = Some(Arc::new(move |event| {
+            if let Some(context) = context.upgrade()
+                && let Some(activity) = &context.activity
+            {
+                activity.call(event, context.trace.last_event());
+            }
+        }));
+    }
     let played = crate::simulate::simulate_with_threads(context.seed, options, body);
     played.map(|(simulated_ms, figures)| {
         // The trace of a run has its threads, too.
@@ -203,7 +218,7 @@ fn with_threads<F: Future<Output = u64>>(
 
 #[cfg(not(feature = "full"))]
 fn with_threads<F: Future<Output = u64>>(
-    context: &SimContext,
+    context: &Arc<SimContext>,
     body: impl FnOnce() -> F + Send,
 ) -> std::thread::Result<u64> {
     simulate(context.seed, body)
@@ -480,6 +495,7 @@ fn workers<L: BrokerOpener, T: Opener>(
     context: &Arc<SimContext>,
     openers: &(L, T),
 ) -> Vec<madsim::task::NodeId> {
+    let known = context;
     let node = |index: u8| {
         let (context, lives) = (Arc::downgrade(context), Arc::new(AtomicU32::new(0)));
         let ip = worker_ip(index);
@@ -494,6 +510,10 @@ fn workers<L: BrokerOpener, T: Opener>(
             }
         };
         let node = node.init(work).build().id();
+        #[cfg(feature = "full")]
+        if let Some(activity) = &known.activity {
+            activity.add_worker(node, index);
+        }
         Network::current().plug_in(node, ip);
         node
     };

@@ -124,7 +124,7 @@ fn configuration(keyspace: &str, user: &str, password_file: &str) -> String {
     format!(
         "[store]\nkind = 'cassandra'\nkeyspace = '{keyspace}'\n[cassandra]\ncontact_points = ['{}']\ntls = true\n\
          tls_ca_file = '{}'\nusername = '{user}'\npassword_file = '{password_file}'\n[services]\n\
-         start_deadline_ms = 3_000\n",
+         start_deadline_ms = 15_000\n",
         variable("CASSANDRA"),
         variable("CA_PEM"),
     )

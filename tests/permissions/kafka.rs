@@ -104,7 +104,7 @@ fn limited(name: &str) -> String {
     format!(
         "topic = '{name}'\n[broker]\nkind = 'kafka'\n[kafka]\nbootstrap_servers = '{}'\ntls = true\ntls_ca_file = '{}'\n\
          sasl_mechanism = 'plain'\nsasl_username = '{}'\nsasl_password_file = '{}'\n[pipeline]\ngroup = '{name}'\n\
-         [services]\nstart_deadline_ms = 3_000\n",
+         [services]\nstart_deadline_ms = 15_000\n",
         variable("KAFKA_SASL_SSL"),
         variable("CA_PEM"),
         variable("KAFKA_UNAUTHORIZED_USER"),

@@ -41,6 +41,8 @@ pub enum Kind {
     ReadRepair,
     /// A step of a conditional write.
     ConditionalWrite,
+    /// A thread of a client runs.
+    ThreadRuns,
     /// Something that happens once.
     Moment,
 }
@@ -109,6 +111,9 @@ impl Kind {
             Kind::ReadRepair => ("read repair", "what a read found missing on a replica", Arrow, 9, true),
             Kind::ConditionalWrite => {
                 ("conditional write", "prepare, propose and commit, and the responses", Arrow, 10, false)
+            }
+            Kind::ThreadRuns => {
+                ("thread", "a thread of a client calls the C library, without a longer wait", Bar, 8, true)
             }
             Kind::Moment => ("moment", "of the run", Mark, 11, true),
         };

@@ -27,6 +27,8 @@ pub(crate) enum Party {
     Outside,
     /// The process of a host.
     Host(Host),
+    /// Threads of a worker's clients that have the same name.
+    Threads(u16),
 }
 
 impl From<Caller> for Party {

@@ -4,7 +4,7 @@ use super::Cluster;
 use crate::log::{DECOMPRESSED, Log};
 use crate::protocol::batch::Batch;
 use crate::protocol::records::{Record, records};
-use crate::replica::Replica;
+use crate::replica::{Replica, Role};
 use crate::types::{NodeId, Offset};
 
 /// What consumers with `isolation.level=read_committed` may read from the leader of a partition at one moment.
@@ -33,9 +33,9 @@ pub struct Committed {
 
 impl Cluster {
     /// The records that consumers with `isolation.level=read_committed` may read from the leader of a partition, from an
-    /// offset on, or from the start of the log if that is later. None if no broker leads the partition: there is no leader,
-    /// its process does not run or is not unfenced since its start, or it does not know yet that it leads. A paused process
-    /// counts as running.
+    /// offset on, or from the start of the log if that is later. The leader is the one of the greatest epoch that knows that
+    /// it leads. None if there is none, or if no process of one runs and is unfenced since its start. A paused process counts as
+    /// running.
     ///
     /// What is read once may be different later, as for consumers: a new leader may begin with a lower high watermark, and
     /// may have lost records.
@@ -54,29 +54,31 @@ impl Cluster {
     ) -> Option<Committed> {
         let image = self.metadata();
         let partition = image.topic(topic)?.partition(index)?;
-        let (leader, epoch) = (partition.leader?, partition.leader_epoch);
-        // A leader that has started again serves nobody until it is unfenced.
-        if !self.get(leader)?.readiness.get() {
-            return None;
-        }
-        let read = |replica: &Replica| {
-            let knows_that_it_leads = replica.leader_epoch == epoch;
-            knows_that_it_leads.then(|| {
-                let log = &replica.log;
-                let (records, next_offset) = read(log, from, served);
-                Committed {
-                    leader,
-                    leader_epoch: epoch,
-                    records,
-                    next_offset,
-                    log_start: log.start(),
-                    last_stable: log.last_stable(),
-                    high_watermark: log.high_watermark(),
-                    log_end: log.end(),
-                }
-            })
+        // The epoch in which a broker leads, as far as it knows.
+        let leads = |broker: &NodeId| {
+            let epoch =
+                |replica: &Replica| matches!(replica.role, Role::Leader(_)).then_some(replica.leader_epoch);
+            // One that has started again serves nobody until it is unfenced.
+            let is_ready = self.get(*broker)?.readiness.get();
+            Some((self.look(*broker, topic, index, epoch).flatten().filter(|_| is_ready)?, *broker))
         };
-        self.look(leader, topic, index, read)?
+        // Until a new leader knows that it leads, the one before serves, and what it commits is on all replicas in sync.
+        let (leader_epoch, leader) = partition.replicas.iter().filter_map(leads).max()?;
+        let read = |replica: &Replica| {
+            let log = &replica.log;
+            let (records, next_offset) = read(log, from, served);
+            Committed {
+                leader,
+                leader_epoch,
+                records,
+                next_offset,
+                log_start: log.start(),
+                last_stable: log.last_stable(),
+                high_watermark: log.high_watermark(),
+                log_end: log.end(),
+            }
+        };
+        self.look(leader, topic, index, read)
     }
 }
 

@@ -178,12 +178,14 @@ impl LogService for KafkaLog {
         self.judge_threads().await;
         let Some(oracles) = self.context.oracles() else { return };
         self.context.follow_log();
+        let began_at = self.context.damage().began_at.clone();
         let lost: Vec<Position> = {
             let truth = oracles.truth();
             let is_lost = |((partition, offset), value): &((i32, i64), Option<Vec<u8>>)| {
                 let record = truth.record(*partition, *offset);
                 // The truth begins where the tables do.
                 *offset >= truth.binding().origin(*partition)
+                    && began_at.get(partition).is_none_or(|end| offset < end)
                     && record.is_none_or(|(record, _)| record.value != *value)
             };
             let lost = self.producer.acknowledged().into_iter().filter(is_lost);
@@ -195,6 +197,9 @@ impl LogService for KafkaLog {
     fn shut_down(&self) {
         if !self.context.violations().is_empty() {
             self.note_logs();
+        }
+        if let Some(activity) = &self.context.activity {
+            self.context.record(|recording| activity.record(recording));
         }
         self.kafka.links().restore_all();
         self.kafka.shut_down();

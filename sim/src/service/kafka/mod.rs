@@ -22,10 +22,14 @@ mod producer;
 #[cfg(feature = "full")]
 mod record;
 #[cfg(feature = "full")]
+mod threads;
+#[cfg(feature = "full")]
 mod transactions;
 
 #[cfg(feature = "full")]
 pub(crate) use log::KafkaLog;
+#[cfg(feature = "full")]
+pub(crate) use threads::Activity;
 
 /// How many partitions the topic has, as the controller knows.
 #[cfg(feature = "full")]

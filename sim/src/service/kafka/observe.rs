@@ -216,6 +216,11 @@ impl History {
             Event::LeaderBegan { topic: TOPIC, partition, high_watermark, epoch, end, .. } => {
                 // Everybody who had a record has lost it, or does not lead.
                 let may_shrink = self.may_shrink.remove(&(partition, epoch));
+                if may_shrink {
+                    let mut damage = context.damage();
+                    let least = damage.began_at.entry(partition).or_insert(end);
+                    *least = end.min(*least);
+                }
                 if may_shrink && context.truncated(partition, end) {
                     let lost = format_args!(
                         "committed records of partition {partition} from offset {end} on are lost"
