@@ -104,31 +104,35 @@ struct Made {
 pub(super) struct Producer(Mutex<Option<Made>>);
 
 impl Producer {
-    /// The producer for a topic with this id.
-    fn get(&self, config: &ClientConfig, topic: &str, id: String) -> Result<Native, KafkaError> {
+    /// The producer for a topic with this id, if it is known.
+    fn get(&self, config: &ClientConfig, topic: &str, id: Option<String>) -> Result<Native, KafkaError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A producer stays unusable after a fatal error (a gap in its sequence numbers).
         let is_usable = |producer: &Native| {
             producer.0.as_ref().is_some_and(|producer| producer.client().fatal_error().is_none())
         };
-        if let Some(made) = made.as_mut().filter(|made| is_usable(&made.native))
-            && *made.topics.entry(topic.to_owned()).or_insert_with(|| id.clone()) == id
-        {
-            return Ok(made.native.clone());
+        if let Some(made) = made.as_mut().filter(|made| is_usable(&made.native)) {
+            let same = id
+                .as_ref()
+                .is_none_or(|id| made.topics.entry(topic.to_owned()).or_insert_with(|| id.clone()) == id);
+            if same {
+                return Ok(made.native.clone());
+            }
         }
         let producer: ThreadedProducer<Context> =
             config.create_with_context(Context).map_err(|error| KafkaError::from_safe(&error))?;
         let native = Arc::new(Elsewhere(Some(producer)));
-        *made = Some(Made { native: native.clone(), topics: BTreeMap::from([(topic.to_owned(), id)]) });
+        let topics = id.map(|id| (topic.to_owned(), id)).into_iter().collect();
+        *made = Some(Made { native: native.clone(), topics });
         Ok(native)
     }
 
-    /// Appends records to a topic that exists and has this id.
+    /// Appends records to a topic that exists and has this id, if it is known.
     pub(super) async fn append(
         &self,
         config: &ClientConfig,
         topic: &str,
-        id: String,
+        id: Option<String>,
         records: Vec<NewRecord>,
     ) -> Result<Vec<(i32, i64)>, BrokerError> {
         let what = || format!("append to topic {topic}");
@@ -196,7 +200,7 @@ mod tests {
     fn one_producer_appends_until_a_topic_gets_another_id() {
         let config = KafkaOptions::new("127.0.0.1:1").producer();
         let producer = Producer::default();
-        let get = |topic, id: &str| producer.get(&config, topic, id.to_owned()).unwrap();
+        let get = |topic, id: &str| producer.get(&config, topic, Some(id.to_owned())).unwrap();
         let first = get("t", "1");
         assert!(Arc::ptr_eq(&first, &get("t", "1")));
         assert!(Arc::ptr_eq(&first, &get("another", "2")));
@@ -204,6 +208,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
         for (topic, id) in [("t", "3"), ("another", "2")] {
             assert!(Arc::ptr_eq(&second, &get(topic, id)));
+            assert!(Arc::ptr_eq(&second, &producer.get(&config, topic, None).unwrap()));
         }
     }
 }

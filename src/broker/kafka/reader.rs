@@ -19,6 +19,8 @@ use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
 use crate::event::Record;
 use crate::guarantee::Finding;
 
+/// For how long appends do not look for a new topic id after the cluster has not responded with one.
+const DESCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Messages taken from the queue in one call.
 const CHUNK: usize = 500;
 /// A partition is no longer fetched if it was not read for this time.
@@ -50,6 +52,8 @@ pub(super) struct Reader {
     /// By topic, how many partitions it has at least.
     known: Mutex<HashMap<String, i32>>,
     positions: Mutex<HashMap<Key, Arc<Mutex<Option<ReadPosition>>>>>,
+    /// When a topic was last not described for an append.
+    not_described_at: Mutex<Option<Instant>>,
 }
 
 /// A partition that is being fetched.
@@ -82,6 +86,7 @@ impl Reader {
             wait: options.request_timeout,
             known: Mutex::default(),
             positions: Mutex::default(),
+            not_described_at: Mutex::default(),
         })
     }
 
@@ -213,14 +218,21 @@ impl Reader {
         self.judge(topic, partition, partitions.map_err(|error| self.error(error, topic, what()))?)
     }
 
-    /// As [`Reader::check_partition`], for several partitions. Returns the id of the topic.
-    pub(super) fn check_partitions(&self, topic: &str, partitions: &[i32]) -> Result<String, BrokerError> {
-        let what = || format!("read the metadata of topic {topic}");
-        let described = retry_unknown(|| self.client.describe(topic, self.wait));
-        let described = described.map_err(|error| self.error(error, topic, what()))?;
-        let count = i32::try_from(described.partitions).unwrap_or(i32::MAX);
+    /// As [`Reader::check_partition`], for several partitions. Returns the id of the topic, if a broker responds with it.
+    pub(super) fn check_partitions(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Option<String>, BrokerError> {
+        let count = i32::try_from(self.partitions(topic)?).unwrap_or(i32::MAX);
         partitions.iter().try_for_each(|partition| self.judge(topic, *partition, count))?;
-        Ok(described.id)
+        // Only a recreated topic needs the id, so a cluster that does not respond does not delay every append.
+        if lock(&self.not_described_at).is_some_and(|at| at.elapsed() < DESCRIBE_AGAIN_AFTER) {
+            return Ok(None);
+        }
+        let described = self.client.describe(topic, self.wait).ok();
+        *lock(&self.not_described_at) = described.is_none().then(Instant::now);
+        Ok(described.map(|described| described.id))
     }
 
     /// Fails if a topic of so many partitions, according to a broker, does not have this one.

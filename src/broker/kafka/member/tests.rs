@@ -69,6 +69,8 @@ fn a_loss_is_reported_as_a_loss_even_if_a_partition_is_started_before_it_is_noti
             matches!(&again, Delivery::Assigned(partitions) if *partitions == [0]),
             "{protocol:?}: {again:?}"
         );
+        // A later revocation is not a loss.
+        assert!(!driven.member.client.assignment_lost());
     }
 }
 
