@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Controller;
 use crate::error::ErrorCode;
-use crate::metadata::{Image, config};
+use crate::metadata::{Image, check_topic_name, config};
 use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -20,7 +20,7 @@ const MIN_IN_SYNC: &str = "min.insync.replicas";
 pub(crate) const BROKER: i8 = 4;
 
 impl Controller {
-    /// Changes configurations, or replaces them all.
+    /// Changes configurations, or replaces them all. A response for each resource, in the order of the request.
     pub(super) fn alter_configs(
         &mut self,
         request: &IncrementalAlterConfigsRequest,
@@ -66,6 +66,11 @@ impl Controller {
                 let topic = image.topic(name).cloned();
                 // The changes are looked at before the topic is (`validateAlterConfig`).
                 let before = topic.as_ref().map(|topic| topic.configs.clone()).unwrap_or_default();
+                if name.is_empty() {
+                    let message = "Default topic resources are not allowed.";
+                    return Err((ErrorCode::InvalidRequest, message.to_owned()));
+                }
+                check_topic_name(name).map_err(|message| (ErrorCode::InvalidTopicException, message))?;
                 let configs = altered(&before, &resource.configs, replace, |key, value| {
                     config::check(key, value).map_err(|error| error.to_string())
                 })?;
@@ -93,7 +98,10 @@ impl Controller {
                         // Of the others, nothing that is simulated depends on a dynamic change.
                         None => Err(format!("Cannot update these configs dynamically: Set({key})")),
                     }
-                })?;
+                });
+                // A broker checks the values before the controller sees them, and refuses them with another error
+                // (KAFKA-13609; `ConfigAdminManager.validateBrokerConfigChange`).
+                let configs = configs.map_err(|(_, message)| (ErrorCode::InvalidRequest, message))?;
                 if self.settings.eligible_leader_replicas {
                     let is_changed = resource.configs.iter().any(|change| &*change.name == MIN_IN_SYNC)
                         || replace && before.contains_key(MIN_IN_SYNC);
@@ -145,7 +153,8 @@ fn altered(
             (1, _) => None,
             (2 | 3, _) if !is_list => {
                 return Err(invalid(format!(
-                    "Can't APPEND or SUBTRACT to key {name} because its type is not LIST."
+                    "Can't {} to key {name} because its type is not LIST.",
+                    if change.config_operation == 2 { "APPEND" } else { "SUBTRACT" }
                 )));
             }
             (2, Some(value)) => {

@@ -1,31 +1,22 @@
-//! Configurations: described by any broker, changed by the controller.
+//! Configurations, as any broker describes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Broker;
-use crate::controller::{ControlRequest, ControlResponse, topic_defaults};
+use crate::controller::{BROKER, TOPIC, topic_defaults};
 use crate::error::ErrorCode;
 use crate::metadata::config::{self, Kind};
-use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Replaced;
 use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
 use crate::protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
-use crate::protocol::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-};
-use crate::protocol::{StrBytes, text};
+use crate::protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use crate::protocol::text;
 use crate::types::NodeId;
 
 const MIN_IN_SYNC: &str = "min.insync.replicas";
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 
 /// Where a value comes from (`ConfigSource`).
 const OF_TOPIC: i8 = 1;
@@ -187,76 +178,4 @@ fn entry(
         .with_is_sensitive(false)
         .with_synonyms(synonyms.collect())
         .with_config_type(kind.number())
-}
-
-const WAIT: Duration = Duration::from_secs(30);
-
-pub(super) async fn alter(
-    broker: &Arc<Broker>,
-    request: IncrementalAlterConfigsRequest,
-    _version: i16,
-) -> IncrementalAlterConfigsResponse {
-    let resources = named(&request);
-    match broker.ask_controller(ControlRequest::AlterConfigs(request), WAIT).await {
-        Ok(ControlResponse::AlterConfigs(response)) => response,
-        other => {
-            let error = other.err().unwrap_or(ErrorCode::UnknownServerError).code();
-            let responses = resources.into_iter().map(|(kind, name)| {
-                AlterConfigsResourceResponse::default()
-                    .with_resource_type(kind)
-                    .with_resource_name(name)
-                    .with_error_code(error)
-            });
-            IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
-        }
-    }
-}
-
-fn named(request: &IncrementalAlterConfigsRequest) -> Vec<(i8, StrBytes)> {
-    let resources = request.resources.iter();
-    resources.map(|resource| (resource.resource_type, resource.resource_name.clone())).collect()
-}
-
-/// The old AlterConfigs, which replaces everything.
-pub(super) async fn replace(
-    broker: &Arc<Broker>,
-    request: AlterConfigsRequest,
-    _version: i16,
-) -> AlterConfigsResponse {
-    let resources = request.resources.iter().map(|resource| {
-        let configs = resource.configs.iter().map(|config| {
-            AlterableConfig::default()
-                .with_name(config.name.clone())
-                .with_config_operation(0)
-                .with_value(config.value.clone())
-        });
-        AlterConfigsResource::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone())
-            .with_configs(configs.collect())
-    });
-    let request = IncrementalAlterConfigsRequest::default()
-        .with_resources(resources.collect())
-        .with_validate_only(request.validate_only);
-    let resources = named(&request);
-    let responses: Vec<_> = match broker.ask_controller(ControlRequest::ReplaceConfigs(request), WAIT).await {
-        Ok(ControlResponse::AlterConfigs(response)) => {
-            let responses = response.responses.into_iter().map(|response| {
-                Replaced::default()
-                    .with_resource_type(response.resource_type)
-                    .with_resource_name(response.resource_name)
-                    .with_error_code(response.error_code)
-                    .with_error_message(response.error_message)
-            });
-            responses.collect()
-        }
-        other => {
-            let error = other.err().unwrap_or(ErrorCode::UnknownServerError).code();
-            let responses = resources.into_iter().map(|(kind, name)| {
-                Replaced::default().with_resource_type(kind).with_resource_name(name).with_error_code(error)
-            });
-            responses.collect()
-        }
-    };
-    AlterConfigsResponse::default().with_responses(responses)
 }

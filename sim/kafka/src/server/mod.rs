@@ -3,6 +3,7 @@
 //! Requests of one connection are served one after another, as Kafka does, which does not read from a connection while
 //! it works on its last request.
 
+mod alter;
 mod cluster;
 mod configs;
 mod connection;
@@ -119,8 +120,8 @@ pub(crate) async fn dispatch(
         ApiKey::DeleteRecords => answer!(topics::delete_records),
         ApiKey::ElectLeaders => answer!(topics::elect_leaders),
         ApiKey::DescribeConfigs => answer!(configs::describe),
-        ApiKey::AlterConfigs => answer!(configs::replace),
-        ApiKey::IncrementalAlterConfigs => answer!(configs::alter),
+        ApiKey::AlterConfigs => answer!(alter::replace),
+        ApiKey::IncrementalAlterConfigs => answer!(alter::alter),
         ApiKey::DescribeClientQuotas => answer!(quotas::describe),
         ApiKey::AlterClientQuotas => answer!(quotas::alter),
         ApiKey::DescribeUserScramCredentials => answer!(credentials::describe),

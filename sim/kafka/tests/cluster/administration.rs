@@ -1,9 +1,14 @@
 //! Changes of configurations, and elections that an administrator asks for.
 
+use proto_kafka::messages::alter_configs_request::{
+    AlterConfigsResource as Replacement, AlterableConfig as Value,
+};
 use proto_kafka::messages::describe_configs_request::DescribeConfigsResource;
 use proto_kafka::messages::elect_leaders_request::TopicPartitions;
 use proto_kafka::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use proto_kafka::messages::{DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest};
+use proto_kafka::messages::{
+    AlterConfigsRequest, DescribeConfigsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
+};
 use simulated_kafka::cluster::HostFault::{Kill, Pause};
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::types::NodeId;
@@ -83,7 +88,6 @@ async fn a_change_that_is_invalid_or_only_validated_changes_nothing() {
     for change in [
         ("retention.ms", SET, Some("soon")),
         ("retention.ms", APPEND, Some("5")),
-        ("retention.ms", SET, None),
         ("no.such.setting", SET, Some("1")),
     ] {
         let changes = [("min.insync.replicas", SET, Some("2")), change];
@@ -94,6 +98,74 @@ async fn a_change_that_is_invalid_or_only_validated_changes_nothing() {
     assert_eq!(described(&bed, "min.insync.replicas").await, ("1".to_owned(), OF_ALL_BROKERS));
     let unknown = alter(&bed, (TOPIC, "u"), &[("retention.ms", SET, Some("5"))], false).await;
     assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition));
+}
+
+/// Replaces all settings of these resources. The result of each.
+async fn replace(
+    bed: &Testbed,
+    resources: &[(i8, &str, &[(&str, Option<&str>)])],
+) -> Vec<Result<(), ErrorCode>> {
+    let resources = resources.iter().map(|(kind, name, values)| {
+        let values = values
+            .iter()
+            .map(|(name, value)| Value::default().with_name(text(name)).with_value(value.map(text)));
+        Replacement::default()
+            .with_resource_type(*kind)
+            .with_resource_name(text(name))
+            .with_configs(values.collect())
+    });
+    let request = AlterConfigsRequest::default().with_resources(resources.collect());
+    let response = bed.send(bed.any(), request, 0).await.unwrap();
+    bed.cluster.settled().await;
+    response.responses.iter().map(|response| checked(response.error_code, ())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_form_of_a_change_replaces_all_settings_and_refuses_a_resource_that_it_names_twice() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[("retention.ms", "1000")]).await;
+    bed.topic("u", &[1, 2, 3], &[]).await;
+    let of_size = |value| [("max.message.bytes", Some(value))];
+    let (five, six, seven) = (of_size("5"), of_size("6"), of_size("7"));
+    let twice = [(TOPIC, "t", &five[..]), (TOPIC, "u", &six), (TOPIC, "t", &seven)];
+    let refused = Err(ErrorCode::InvalidRequest);
+    assert_eq!(replace(&bed, &twice).await, [refused, Ok(()), refused]);
+    assert_eq!(described(&bed, "retention.ms").await, ("1000".to_owned(), OF_TOPIC));
+    assert_eq!(replace(&bed, &[(TOPIC, "t", &five)]).await, [Ok(())]);
+    assert_eq!(described(&bed, "max.message.bytes").await, ("5".to_owned(), OF_TOPIC));
+    assert_eq!(described(&bed, "retention.ms").await.1, DEFAULT);
+    // What only looks like the same resource is another one.
+    let others = [(TOPIC, "t", &seven[..]), (BROKER, "t", &[])];
+    assert_eq!(replace(&bed, &others).await, [Ok(()), refused]);
+    assert_eq!(described(&bed, "max.message.bytes").await, ("7".to_owned(), OF_TOPIC));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_a_broker_cannot_take_as_a_request_is_not_decided_by_the_controller() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let refused = Err(ErrorCode::InvalidRequest);
+    let (retention, size) = ("retention.ms", "max.message.bytes");
+    let twice = [(size, SET, Some("5")), (retention, SET, Some("5")), (size, DELETE, None)];
+    assert_eq!(alter(&bed, (TOPIC, "t"), &twice, false).await, refused);
+    for operation in [SET, APPEND, SUBTRACT] {
+        assert_eq!(alter(&bed, (TOPIC, "t"), &[("cleanup.policy", operation, None)], false).await, refused);
+    }
+    assert_eq!(replace(&bed, &[(TOPIC, "t", &[(size, Some("5")), (size, Some("6"))])]).await, [refused]);
+    assert_eq!(replace(&bed, &[(TOPIC, "t", &[(size, None)])]).await, [refused]);
+    assert_eq!(described(&bed, size).await.1, DEFAULT);
+    // Of other brokers, of other kinds, and values that a broker cannot have.
+    let bytes = [("message.max.bytes", SET, Some("2000"))];
+    assert_eq!(bed.any(), 1);
+    for resource in [(BROKER, "2"), (BROKER, "first"), (1, "t"), (3, "t")] {
+        assert_eq!(alter(&bed, resource, &bytes, false).await, refused, "{resource:?}");
+    }
+    assert_eq!(alter(&bed, (BROKER, ""), &[("message.max.bytes", SET, Some("many"))], false).await, refused);
+    assert_eq!(alter(&bed, (BROKER, ""), &[("message.max.bytes", 4, Some("5"))], false).await, refused);
+    assert_eq!(alter(&bed, (TOPIC, ""), &[(size, SET, Some("5"))], false).await, refused);
+    let illegal = alter(&bed, (TOPIC, "a b"), &[(size, SET, Some("5"))], false).await;
+    assert_eq!(illegal, Err(ErrorCode::InvalidTopicException));
+    assert_eq!(alter(&bed, (BROKER, "1"), &bytes, false).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

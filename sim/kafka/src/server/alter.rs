@@ -1,0 +1,174 @@
+//! Changes of configurations: the broker that a client asks refuses what it can see itself, the controller decides on the others
+//! (`ConfigAdminManager`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::Broker;
+use crate::controller::{BROKER, ControlRequest, ControlResponse, TOPIC};
+use crate::error::ErrorCode;
+use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Replaced;
+use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as Altered;
+use crate::protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+};
+use crate::protocol::text;
+use crate::types::NodeId;
+
+/// How long a broker waits for the controller.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The operations that set a value and that delete it.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+/// The highest number of an operation.
+const SUBTRACT: i8 = 3;
+
+pub(super) async fn alter(
+    broker: &Arc<Broker>,
+    request: IncrementalAlterConfigsRequest,
+    _version: i16,
+) -> IncrementalAlterConfigsResponse {
+    let responses = changed(broker, request, ControlRequest::AlterConfigs).await;
+    IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+/// The old AlterConfigs, which replaces everything.
+pub(super) async fn replace(
+    broker: &Arc<Broker>,
+    request: AlterConfigsRequest,
+    _version: i16,
+) -> AlterConfigsResponse {
+    let resources = request.resources.iter().map(|resource| {
+        let configs = resource.configs.iter().map(|config| {
+            AlterableConfig::default()
+                .with_name(config.name.clone())
+                .with_config_operation(SET)
+                .with_value(config.value.clone())
+        });
+        AlterConfigsResource::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone())
+            .with_configs(configs.collect())
+    });
+    let changes = IncrementalAlterConfigsRequest::default()
+        .with_resources(resources.collect())
+        .with_validate_only(request.validate_only);
+    let responses =
+        changed(broker, changes, ControlRequest::ReplaceConfigs).await.into_iter().map(|response| {
+            Replaced::default()
+                .with_resource_type(response.resource_type)
+                .with_resource_name(response.resource_name)
+                .with_error_code(response.error_code)
+                .with_error_message(response.error_message)
+        });
+    AlterConfigsResponse::default().with_responses(responses.collect())
+}
+
+/// A response for each resource, in the order of the request.
+async fn changed(
+    broker: &Arc<Broker>,
+    mut request: IncrementalAlterConfigsRequest,
+    ask: impl FnOnce(IncrementalAlterConfigsRequest) -> ControlRequest,
+) -> Vec<Altered> {
+    let mut responses = Vec::new();
+    let mut forwarded = Vec::new();
+    let mut places = Vec::new();
+    let refusals = refusals(broker.id, &request.resources);
+    for (resource, refusal) in std::mem::take(&mut request.resources).into_iter().zip(refusals) {
+        let response = Altered::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        responses.push(match refusal {
+            Some(message) => response
+                .with_error_code(ErrorCode::InvalidRequest.code())
+                .with_error_message(Some(text(&message))),
+            None => {
+                places.push(responses.len());
+                forwarded.push(resource);
+                response
+            }
+        });
+    }
+    if forwarded.is_empty() {
+        return responses;
+    }
+    request.resources = forwarded;
+    let decided = match broker.ask_controller(ask(request), WAIT).await {
+        Ok(ControlResponse::AlterConfigs(response)) => Ok(response.responses),
+        Ok(_) => Err(ErrorCode::UnknownServerError),
+        Err(error) => Err(error),
+    };
+    match decided {
+        // One for each, in their order.
+        Ok(decided) => {
+            for (place, decision) in places.into_iter().zip(decided) {
+                if let Some(response) = responses.get_mut(place) {
+                    *response = decision;
+                }
+            }
+        }
+        Err(error) => {
+            for place in places {
+                if let Some(response) = responses.get_mut(place) {
+                    response.error_code = error.code();
+                }
+            }
+        }
+    }
+    responses
+}
+
+/// Why the broker itself refuses each of these, if it does: with INVALID_REQUEST (`ConfigAdminManager.preprocess`).
+fn refusals(broker: NodeId, resources: &[AlterConfigsResource]) -> Vec<Option<String>> {
+    let named = |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let mut times: BTreeMap<_, u32> = BTreeMap::new();
+    for resource in resources {
+        *times.entry(named(resource)).or_default() += 1;
+    }
+    let refusal = |resource: &AlterConfigsResource| {
+        if times.get(&named(resource)).is_some_and(|times| *times > 1) {
+            return Some("Each resource must appear at most once.".to_owned());
+        }
+        check(broker, resource).err()
+    };
+    resources.iter().map(refusal).collect()
+}
+
+fn check(broker: NodeId, resource: &AlterConfigsResource) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    if !resource.configs.iter().all(|config| names.insert(config.name.as_str())) {
+        return Err("Error due to duplicate config keys".to_owned());
+    }
+    let has_no_value =
+        |config: &&AlterableConfig| config.config_operation != DELETE && config.value.is_none();
+    let without: Vec<_> =
+        resource.configs.iter().filter(has_no_value).map(|config| config.name.as_str()).collect();
+    if !without.is_empty() {
+        return Err(format!("Null value not supported for : {}", without.join(", ")));
+    }
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => Ok(()),
+        BROKER => {
+            if !name.is_empty() {
+                let id: i32 =
+                    name.parse().map_err(|_| format!("Node id must be an integer, but it is: {name}"))?;
+                if id != broker.0 {
+                    return Err(format!("Unexpected broker id, expected {broker}, but received {name}"));
+                }
+            }
+            let unknown = resource
+                .configs
+                .iter()
+                .map(|config| config.config_operation)
+                .find(|operation| !(SET..=SUBTRACT).contains(operation));
+            unknown.map_or(Ok(()), |operation| Err(format!("Unknown operations type {operation}")))
+        }
+        other => Err(format!("Unknown resource type {other}")),
+    }
+}
