@@ -1,6 +1,6 @@
 //! The error codes of the protocol.
 
-pub use proto_kafka::error::ResponseError as ErrorCode;
+pub use crate::protocol::ErrorCode;
 
 /// The outcome of what a broker does for a client or for another broker.
 pub type Result<T> = std::result::Result<T, ErrorCode>;

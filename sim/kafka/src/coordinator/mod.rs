@@ -25,7 +25,8 @@ mod topics;
 pub(crate) mod wire;
 
 use bytes::Bytes;
-use proto_kafka::error::ResponseError;
+
+use crate::error::ErrorCode;
 
 pub(crate) use outbox::Outbox;
 pub use topics::Topics;
@@ -113,7 +114,7 @@ pub enum MarkerOutcome {
     Gone,
     /// The leader answered this error, or could not be reached (`NetworkException`), or is not known
     /// (`LeaderNotAvailable`).
-    Refused(ResponseError),
+    Refused(ErrorCode),
 }
 
 /// What a shard asks of its runtime.
@@ -151,8 +152,8 @@ impl<R> Effects<R> {
 ///
 /// As `CoordinatorOperationExceptionHelper.handleOperationException` and
 /// `TransactionStateManager.appendTransactionToLog` translate them.
-pub fn append_error(error: ResponseError) -> ResponseError {
-    use ResponseError as E;
+pub fn append_error(error: ErrorCode) -> ErrorCode {
+    use ErrorCode as E;
     match error {
         E::UnknownTopicOrPartition
         | E::NotEnoughReplicas
@@ -177,7 +178,7 @@ pub fn partition_of(key: &str, partitions: i32) -> i32 {
 }
 
 /// The code of a result, 0 for success.
-pub(crate) fn code(result: Result<(), ResponseError>) -> i16 {
+pub(crate) fn code(result: Result<(), ErrorCode>) -> i16 {
     result.err().map_or(0, |error| error.code())
 }
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use proto_kafka::error::ResponseError;
-
 use super::{Batch, BatchId, Effects, Markers, Producer, Record, Token};
+use crate::error::ErrorCode;
 
 /// Collects the effects of a call, and keeps responses until their records are committed.
 #[derive(Debug)]
@@ -82,12 +81,7 @@ impl<R> Outbox<R> {
     }
 
     /// Refuses the responses that waited for a batch and those after it, and asks to be loaded from the log.
-    pub(crate) fn failed(
-        &mut self,
-        batch: BatchId,
-        error: ResponseError,
-        refuse: impl Fn(R, ResponseError) -> R,
-    ) {
+    pub(crate) fn failed(&mut self, batch: BatchId, error: ErrorCode, refuse: impl Fn(R, ErrorCode) -> R) {
         for (_, open) in self.open.split_off(&batch) {
             let refused = open.into_iter().map(|(_, token, reply)| (token, refuse(reply, error)));
             self.effects.replies.extend(refused);
@@ -96,7 +90,7 @@ impl<R> Outbox<R> {
     }
 
     /// Refuses the responses that have waited too long. Their records may still be committed.
-    pub(crate) fn expire(&mut self, now: i64, error: ResponseError, refuse: impl Fn(R, ResponseError) -> R) {
+    pub(crate) fn expire(&mut self, now: i64, error: ErrorCode, refuse: impl Fn(R, ErrorCode) -> R) {
         for open in self.open.values_mut() {
             let late = open.extract_if(.., |(deadline, ..)| *deadline <= now);
             self.effects.replies.extend(late.map(|(_, token, reply)| (token, refuse(reply, error))));

@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::consumer_group_describe_response::{self as consumer, TopicPartitions};
-use proto_kafka::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
-use proto_kafka::messages::list_groups_response::ListedGroup;
-use proto_kafka::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribeGroupsRequest,
-    DescribeGroupsResponse, GroupId, ListGroupsRequest, ListGroupsResponse,
-};
-use proto_kafka::protocol::StrBytes;
-
 use super::classic::{CONSUMER, ClassicGroup, Member, State};
 use super::consumer::{ConsumerGroup, ConsumerMember, Partitions};
 use super::env::{optional, text};
 use super::{Assignor, Group, GroupShard};
 use crate::coordinator::Context;
+use crate::error::ErrorCode;
+use crate::protocol::StrBytes;
+use crate::protocol::messages::consumer_group_describe_response::{self as consumer, TopicPartitions};
+use crate::protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use crate::protocol::messages::list_groups_response::ListedGroup;
+use crate::protocol::messages::{
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribeGroupsRequest,
+    DescribeGroupsResponse, GroupId, ListGroupsRequest, ListGroupsResponse,
+};
 
 /// The first version in which an unknown group is an error, and not a dead group.
 const NOT_FOUND: i16 = 6;
@@ -66,8 +65,7 @@ impl GroupShard {
                     Some(_) => format!("Group {} is not a classic group.", id.as_str()),
                     None => format!("Group {} not found.", id.as_str()),
                 };
-                dead.with_error_code(ResponseError::GroupIdNotFound.code())
-                    .with_error_message(Some(text(&why)))
+                dead.with_error_code(ErrorCode::GroupIdNotFound.code()).with_error_message(Some(text(&why)))
             }
         });
         DescribeGroupsResponse::default().with_groups(groups.collect())
@@ -80,14 +78,14 @@ impl GroupShard {
         let groups = request.group_ids.iter().map(|id| {
             let described = consumer::DescribedGroup::default().with_group_id(id.clone());
             match self.groups.get(id.as_str()) {
-                _ if id.is_empty() => described.with_error_code(ResponseError::InvalidGroupId.code()),
+                _ if id.is_empty() => described.with_error_code(ErrorCode::InvalidGroupId.code()),
                 Some(Group::Consumer(group)) => self.consumer(described, group),
                 other => {
                     let why = match other {
                         Some(_) => format!("Group {} is not a consumer group.", id.as_str()),
                         None => format!("Group {} not found.", id.as_str()),
                     };
-                    let code = ResponseError::GroupIdNotFound.code();
+                    let code = ErrorCode::GroupIdNotFound.code();
                     described.with_error_code(code).with_error_message(Some(text(&why)))
                 }
             }

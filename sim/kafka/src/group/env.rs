@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use proto_kafka::protocol::StrBytes;
 
 use super::{GroupConfig, GroupResponse};
 use crate::cluster::observe::Observed;
 use crate::coordinator::{BatchId, Outbox, Record, Token, Topics};
+use crate::protocol::StrBytes;
 
 /// The surroundings of a group in one call of a shard.
 pub(crate) struct Env<'a> {

@@ -1,18 +1,18 @@
 //! From requests to the groups of a shard.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::delete_groups_response::DeletableGroupResult;
-use proto_kafka::messages::leave_group_request::MemberIdentity;
-use proto_kafka::messages::leave_group_response::MemberResponse;
-use proto_kafka::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
-};
 use rand_core::Rng;
 
 use super::classic::{ClassicGroup, Join};
 use super::{Group, GroupRequest, GroupShard};
 use crate::coordinator::{Context, Token, code};
+use crate::error::ErrorCode;
+use crate::protocol::messages::delete_groups_response::DeletableGroupResult;
+use crate::protocol::messages::leave_group_request::MemberIdentity;
+use crate::protocol::messages::leave_group_response::MemberResponse;
+use crate::protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
+    LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+};
 
 impl GroupShard {
     pub(super) fn dispatch(
@@ -25,7 +25,7 @@ impl GroupShard {
     ) {
         // Its record could not be written.
         if request.groups().iter().any(|group| group.len() > i16::MAX as usize) {
-            self.out.reply(token, request.refuse(context.api_version, ResponseError::UnknownServerError));
+            self.out.reply(token, request.refuse(context.api_version, ErrorCode::UnknownServerError));
             return;
         }
         match request {
@@ -73,11 +73,11 @@ impl GroupShard {
         let timeouts = self.config.min_session_timeout..=self.config.max_session_timeout;
         let (groups, mut env) = self.split(now);
         if id.is_empty() {
-            join.refuse(&mut env, member, ResponseError::InvalidGroupId);
+            join.refuse(&mut env, member, ErrorCode::InvalidGroupId);
             return;
         }
         if !timeouts.contains(&request.session_timeout_ms) {
-            join.refuse(&mut env, member, ResponseError::InvalidSessionTimeout);
+            join.refuse(&mut env, member, ErrorCode::InvalidSessionTimeout);
             return;
         }
         let is_empty = groups.get(id).is_some_and(Group::is_empty);
@@ -99,7 +99,7 @@ impl GroupShard {
         }
         let (groups, mut env) = self.split(now);
         if !member.is_empty() {
-            join.refuse(&mut env, member, ResponseError::UnknownMemberId);
+            join.refuse(&mut env, member, ErrorCode::UnknownMemberId);
             return;
         }
         let mut group = ClassicGroup::new(id, Some(now));
@@ -113,7 +113,7 @@ impl GroupShard {
         let id = request.group_id.as_str();
         let (groups, mut env) = self.split(now);
         let error = match groups.get_mut(id) {
-            _ if id.is_empty() => ResponseError::InvalidGroupId,
+            _ if id.is_empty() => ErrorCode::InvalidGroupId,
             Some(Group::Classic(group)) => {
                 group.sync(&mut env, token, request);
                 return;
@@ -125,26 +125,26 @@ impl GroupShard {
                 }
                 Err(error) => error,
             },
-            None => ResponseError::UnknownMemberId,
+            None => ErrorCode::UnknownMemberId,
         };
         env.reply_now(token, SyncGroupResponse::default().with_error_code(error.code()));
     }
 
-    fn heartbeat(&mut self, now: i64, request: &HeartbeatRequest) -> Result<(), ResponseError> {
+    fn heartbeat(&mut self, now: i64, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
         let id = request.group_id.as_str();
         let (groups, env) = self.split(now);
         match groups.get_mut(id) {
-            _ if id.is_empty() => Err(ResponseError::InvalidGroupId),
+            _ if id.is_empty() => Err(ErrorCode::InvalidGroupId),
             Some(Group::Classic(group)) => group.heartbeat(&env, request),
             Some(Group::Consumer(group)) => group.classic_heartbeat(&env, request),
-            None => Err(ResponseError::UnknownMemberId),
+            None => Err(ErrorCode::UnknownMemberId),
         }
     }
 
     fn leave_group(&mut self, now: i64, token: Token, context: &Context, request: &LeaveGroupRequest) {
         let id = request.group_id.as_str();
         if id.is_empty() {
-            let code = ResponseError::InvalidGroupId.code();
+            let code = ErrorCode::InvalidGroupId.code();
             self.out.reply(token, LeaveGroupResponse::default().with_error_code(code).into());
             return;
         }
@@ -158,13 +158,13 @@ impl GroupShard {
         let results = match groups.get_mut(id) {
             Some(Group::Classic(group)) => group.leave(&mut env, &members),
             Some(Group::Consumer(_)) => self.leave_consumer_group(now, id, &members),
-            None => members.iter().map(|_| Err(ResponseError::UnknownMemberId)).collect(),
+            None => members.iter().map(|_| Err(ErrorCode::UnknownMemberId)).collect(),
         };
         let response = if context.api_version < 3 {
             let first = results.into_iter().next().unwrap_or(Ok(()));
             LeaveGroupResponse::default().with_error_code(code(first))
         } else {
-            let member = |(member, result): (MemberIdentity, Result<(), ResponseError>)| {
+            let member = |(member, result): (MemberIdentity, Result<(), ErrorCode>)| {
                 MemberResponse::default()
                     .with_member_id(member.member_id)
                     .with_group_instance_id(member.group_instance_id)

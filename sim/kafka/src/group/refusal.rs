@@ -1,35 +1,34 @@
 //! Responses that refuse a request as a whole, as `getErrorResponse` of Kafka's request classes builds them.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::delete_groups_response::DeletableGroupResult;
-use proto_kafka::messages::offset_commit_response::{
+use super::{GroupRequest, GroupResponse};
+use crate::error::ErrorCode;
+use crate::protocol::StrBytes;
+use crate::protocol::messages::delete_groups_response::DeletableGroupResult;
+use crate::protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use proto_kafka::messages::offset_fetch_response::{
+use crate::protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
-use proto_kafka::messages::txn_offset_commit_response::{
+use crate::protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use proto_kafka::messages::{
+use crate::protocol::messages::{
     ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatResponse, DeleteGroupsResponse,
     DescribeGroupsResponse, GroupId, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse,
     ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchRequest,
     OffsetFetchResponse, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
     consumer_group_describe_response, describe_groups_response,
 };
-use proto_kafka::protocol::StrBytes;
-
-use super::{GroupRequest, GroupResponse};
 
 /// The response to a request that fails as a whole.
-pub(crate) fn refuse(request: &GroupRequest, version: i16, error: ResponseError) -> GroupResponse {
+pub(crate) fn refuse(request: &GroupRequest, version: i16, error: ErrorCode) -> GroupResponse {
     let code = error.code();
     match request {
         GroupRequest::JoinGroup(_) => join_group(version, StrBytes::default(), error).into(),
         GroupRequest::SyncGroup(_) => SyncGroupResponse::default().with_error_code(code).into(),
         // A heartbeat is answered with success while the coordinator loads (`GroupCoordinatorService.heartbeat`).
-        GroupRequest::Heartbeat(_) if error == ResponseError::CoordinatorLoadInProgress => {
+        GroupRequest::Heartbeat(_) if error == ErrorCode::CoordinatorLoadInProgress => {
             HeartbeatResponse::default().into()
         }
         GroupRequest::Heartbeat(_) => HeartbeatResponse::default().with_error_code(code).into(),
@@ -71,7 +70,7 @@ pub(crate) fn refuse(request: &GroupRequest, version: i16, error: ResponseError)
 }
 
 /// Makes a response into the one that refuses its request. What it says is not true, as its records are lost.
-pub(crate) fn retract(response: GroupResponse, error: ResponseError) -> GroupResponse {
+pub(crate) fn retract(response: GroupResponse, error: ErrorCode) -> GroupResponse {
     let code = error.code();
     match response {
         GroupResponse::JoinGroup(response) => {
@@ -136,7 +135,7 @@ pub(crate) fn retract(response: GroupResponse, error: ResponseError) -> GroupRes
 }
 
 /// A JoinGroup response that refuses; its protocol is null from version 7, and empty before.
-pub(crate) fn join_group(version: i16, member_id: StrBytes, error: ResponseError) -> JoinGroupResponse {
+pub(crate) fn join_group(version: i16, member_id: StrBytes, error: ErrorCode) -> JoinGroupResponse {
     JoinGroupResponse::default()
         .with_error_code(error.code())
         .with_generation_id(-1)
@@ -145,7 +144,7 @@ pub(crate) fn join_group(version: i16, member_id: StrBytes, error: ResponseError
 }
 
 /// An OffsetCommit response with the same error for all partitions.
-pub(crate) fn offset_commit(request: &OffsetCommitRequest, error: ResponseError) -> OffsetCommitResponse {
+pub(crate) fn offset_commit(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse {
     let topics = request.topics.iter().map(|topic| {
         let partition = |index: i32| {
             OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(error.code())
@@ -161,7 +160,7 @@ pub(crate) fn offset_commit(request: &OffsetCommitRequest, error: ResponseError)
 /// A TxnOffsetCommit response with the same error for all partitions.
 pub(crate) fn txn_offset_commit(
     request: &TxnOffsetCommitRequest,
-    error: ResponseError,
+    error: ErrorCode,
 ) -> TxnOffsetCommitResponse {
     let topics = request.topics.iter().map(|topic| {
         let partition = |index: i32| {
@@ -176,7 +175,7 @@ pub(crate) fn txn_offset_commit(
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
 }
 
-fn offset_fetch(request: &OffsetFetchRequest, version: i16, error: ResponseError) -> OffsetFetchResponse {
+fn offset_fetch(request: &OffsetFetchRequest, version: i16, error: ErrorCode) -> OffsetFetchResponse {
     let code = error.code();
     if version >= 8 {
         let groups = request.groups.iter().map(|group| {

@@ -1,7 +1,7 @@
 //! Requests and responses of groups.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::{
+use crate::error::ErrorCode;
+use crate::protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
     DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
@@ -85,7 +85,7 @@ impl GroupRequest {
     }
 
     /// The response that refuses the whole request with an error, as Kafka's `getErrorResponse` of each API.
-    pub fn refuse(&self, api_version: i16, error: ResponseError) -> GroupResponse {
+    pub fn refuse(&self, api_version: i16, error: ErrorCode) -> GroupResponse {
         super::refusal::refuse(self, api_version, error)
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use proto_kafka::error::ResponseError;
 use rand_core::Rng;
 
 use super::classic::{ClassicGroup, State};
@@ -17,6 +16,7 @@ use crate::cluster::observe::{Observed, Observer, Removal, Witness};
 use crate::coordinator::{
     BatchId, Context, Effects, Outbox, Producer, Record, RecordError, Token, Topics, append_error,
 };
+use crate::error::ErrorCode;
 use crate::types::NodeId;
 
 /// A group of either protocol.
@@ -248,7 +248,7 @@ impl GroupShard {
 
     /// Does what is due: sessions and rebalances that time out, offsets that expire.
     pub fn tick(&mut self, now: i64, rng: &mut dyn Rng) -> Effects<GroupResponse> {
-        let error = append_error(ResponseError::RequestTimedOut);
+        let error = append_error(ErrorCode::RequestTimedOut);
         self.out.expire(now, error, refusal::retract);
         let late: Vec<BatchId> =
             self.after.iter().filter(|(_, after)| after.deadline <= now).map(|(id, _)| *id).collect();
@@ -291,7 +291,7 @@ impl GroupShard {
         self.out.take()
     }
 
-    fn stored(&mut self, now: i64, batch: BatchId, result: Result<(), ResponseError>) {
+    fn stored(&mut self, now: i64, batch: BatchId, result: Result<(), ErrorCode>) {
         let Some(after) = self.after.remove(&batch) else { return };
         let (groups, mut env) = self.split(now);
         if let Some(Group::Classic(group)) = groups.get_mut(&after.group) {
@@ -300,7 +300,7 @@ impl GroupShard {
     }
 
     /// Reports that a batch could not be appended, and why. Asks for a reload.
-    pub fn failed(&mut self, _now: i64, batch: BatchId, error: ResponseError) -> Effects<GroupResponse> {
+    pub fn failed(&mut self, _now: i64, batch: BatchId, error: ErrorCode) -> Effects<GroupResponse> {
         self.out.failed(batch, append_error(error), refusal::retract);
         self.out.take()
     }
@@ -329,7 +329,7 @@ impl GroupShard {
     /// Ends the shard, as the broker is no longer the coordinator. Returns the responses of all open requests:
     /// NOT_COORDINATOR.
     pub fn unload(mut self) -> Vec<(Token, GroupResponse)> {
-        let refuse = |(token, response)| (token, refusal::retract(response, ResponseError::NotCoordinator));
+        let refuse = |(token, response)| (token, refusal::retract(response, ErrorCode::NotCoordinator));
         let mut refused: Vec<_> = self.out.drain().into_iter().map(refuse).collect();
         for group in self.groups.values_mut() {
             if let Group::Classic(group) = group {
@@ -340,11 +340,11 @@ impl GroupShard {
     }
 
     /// Deletes groups that have no members, with their offsets.
-    pub(super) fn delete_groups(&mut self, now: i64, groups: &[&str]) -> Vec<Result<(), ResponseError>> {
+    pub(super) fn delete_groups(&mut self, now: i64, groups: &[&str]) -> Vec<Result<(), ErrorCode>> {
         let mut tombstones = Vec::new();
         let results = groups.iter().map(|id| match self.groups.get(*id) {
-            None => Err(ResponseError::GroupIdNotFound),
-            Some(group) if !group.is_empty() => Err(ResponseError::NonEmptyGroup),
+            None => Err(ErrorCode::GroupIdNotFound),
+            Some(group) if !group.is_empty() => Err(ErrorCode::NonEmptyGroup),
             Some(group) => {
                 tombstones.extend(self.delete_all_offsets(id));
                 tombstones.extend(group.tombstones());

@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::add_partitions_to_txn_request::{
-    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
-};
-use proto_kafka::messages::add_partitions_to_txn_response::{
-    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
-};
-use proto_kafka::messages::{
-    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
-};
-
 use super::TransactionShard;
 use super::shard::Then;
 use super::state::Partition;
 use crate::coordinator::{Producer, Token, code, partition_of};
+use crate::error::ErrorCode;
+use crate::protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use crate::protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
+};
+use crate::protocol::messages::{
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
+};
 
 /// The first version with several transactions, and with verification; sent by brokers, and by no client.
 const BATCHED: i16 = 4;
@@ -75,9 +74,9 @@ impl TransactionShard {
             // One unknown partition refuses all.
             let result = |(topic, partition): &Partition| {
                 if self.topics.contains(topic, *partition) {
-                    ResponseError::OperationNotAttempted
+                    ErrorCode::OperationNotAttempted
                 } else {
-                    ResponseError::UnknownTopicOrPartition
+                    ErrorCode::UnknownTopicOrPartition
                 }
             };
             let results = results(&transaction.topics, |at| Some(result(at)));
@@ -90,7 +89,7 @@ impl TransactionShard {
             let results = results(&transaction.topics, |at| match &verified {
                 Ok(known) if known.contains(at) => None,
                 // The transaction has ended, or the partition was never added: the client aborts.
-                Ok(_) => Some(ResponseError::TransactionAbortable),
+                Ok(_) => Some(ErrorCode::TransactionAbortable),
                 Err(error) => Some(*error),
             });
             self.collect(token, id, results);
@@ -138,23 +137,23 @@ impl TransactionShard {
         partitions: BTreeSet<Partition>,
         protocol: i16,
         then: Then,
-    ) -> Result<bool, ResponseError> {
+    ) -> Result<bool, ErrorCode> {
         if id.is_empty() {
-            return Err(ResponseError::InvalidRequest);
+            return Err(ErrorCode::InvalidRequest);
         }
-        let transaction = self.transactions.get_mut(id).ok_or(ResponseError::InvalidProducerIdMapping)?;
+        let transaction = self.transactions.get_mut(id).ok_or(ErrorCode::InvalidProducerIdMapping)?;
         if transaction.pending.is_some() {
-            return Err(ResponseError::ConcurrentTransactions);
+            return Err(ErrorCode::ConcurrentTransactions);
         }
         let current = &transaction.metadata;
         if current.producer_id != producer.id {
-            return Err(ResponseError::InvalidProducerIdMapping);
+            return Err(ErrorCode::InvalidProducerIdMapping);
         }
         if current.epoch != producer.epoch {
-            return Err(ResponseError::ProducerFenced);
+            return Err(ErrorCode::ProducerFenced);
         }
         if current.state.is_prepared() {
-            return Err(ResponseError::ConcurrentTransactions);
+            return Err(ErrorCode::ConcurrentTransactions);
         }
         if !current.state.is_idle() && partitions.is_subset(&current.partitions) {
             return Ok(false);
@@ -165,25 +164,25 @@ impl TransactionShard {
     }
 
     /// The partitions of a producer's transaction (`handleVerifyPartitionsInTransaction`).
-    fn verify(&self, id: &str, producer: Producer) -> Result<&BTreeSet<Partition>, ResponseError> {
+    fn verify(&self, id: &str, producer: Producer) -> Result<&BTreeSet<Partition>, ErrorCode> {
         if id.is_empty() {
-            return Err(ResponseError::InvalidRequest);
+            return Err(ErrorCode::InvalidRequest);
         }
-        let current = &self.transactions.get(id).ok_or(ResponseError::InvalidProducerIdMapping)?.metadata;
+        let current = &self.transactions.get(id).ok_or(ErrorCode::InvalidProducerIdMapping)?.metadata;
         if current.producer_id != producer.id {
-            return Err(ResponseError::InvalidProducerIdMapping);
+            return Err(ErrorCode::InvalidProducerIdMapping);
         }
         if current.epoch != producer.epoch {
-            return Err(ResponseError::ProducerFenced);
+            return Err(ErrorCode::ProducerFenced);
         }
         if current.state.is_prepared() {
-            return Err(ResponseError::ConcurrentTransactions);
+            return Err(ErrorCode::ConcurrentTransactions);
         }
         Ok(&current.partitions)
     }
 
     /// The record of a request is committed.
-    pub(super) fn added(&mut self, token: Token, version: i16, id: &str, result: Result<(), ResponseError>) {
+    pub(super) fn added(&mut self, token: Token, version: i16, id: &str, result: Result<(), ErrorCode>) {
         match self.collected.get(&token) {
             Some(Collected::Offsets) => self.offsets_added(token, version, result),
             Some(Collected::Partitions { open, .. }) => {
@@ -198,7 +197,7 @@ impl TransactionShard {
     }
 
     /// The record of a request is not committed: all that is missing is refused.
-    pub(super) fn add_failed(&mut self, token: Token, version: i16, error: ResponseError) {
+    pub(super) fn add_failed(&mut self, token: Token, version: i16, error: ErrorCode) {
         let missing: Vec<String> = match self.collected.get(&token) {
             Some(Collected::Partitions { open, .. }) => {
                 open.iter().map(|open| open.transactional_id.to_string()).collect()
@@ -240,7 +239,7 @@ impl TransactionShard {
         self.out.reply_now(token, response.into());
     }
 
-    fn offsets_added(&mut self, token: Token, version: i16, result: Result<(), ResponseError>) {
+    fn offsets_added(&mut self, token: Token, version: i16, result: Result<(), ErrorCode>) {
         self.collected.remove(&token);
         let result = result.map_err(|error| for_version(error, version));
         let response = AddOffsetsToTxnResponse::default().with_error_code(code(result));
@@ -254,9 +253,9 @@ fn partitions(topics: &[AddPartitionsToTxnTopic]) -> impl Iterator<Item = Partit
         .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.name.to_string(), *partition)))
 }
 
-fn for_version(error: ResponseError, version: i16) -> ResponseError {
+fn for_version(error: ErrorCode, version: i16) -> ErrorCode {
     match error {
-        ResponseError::ProducerFenced if version < PRODUCER_FENCED => ResponseError::InvalidProducerEpoch,
+        ErrorCode::ProducerFenced if version < PRODUCER_FENCED => ErrorCode::InvalidProducerEpoch,
         other => other,
     }
 }
@@ -264,7 +263,7 @@ fn for_version(error: ResponseError, version: i16) -> ResponseError {
 /// One result for each partition.
 fn results(
     topics: &[AddPartitionsToTxnTopic],
-    error: impl Fn(&Partition) -> Option<ResponseError>,
+    error: impl Fn(&Partition) -> Option<ErrorCode>,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
     let topic = |topic: &AddPartitionsToTxnTopic| {
         let partitions = topic.partitions.iter().map(|&index| {

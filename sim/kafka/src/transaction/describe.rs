@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::describe_transactions_response::{TopicData, TransactionState};
-use proto_kafka::messages::list_transactions_response::TransactionState as Listed;
-use proto_kafka::messages::{
+use super::TransactionShard;
+use super::state::{State, Transaction};
+use crate::error::ErrorCode;
+use crate::protocol::StrBytes;
+use crate::protocol::messages::describe_transactions_response::{TopicData, TransactionState};
+use crate::protocol::messages::list_transactions_response::TransactionState as Listed;
+use crate::protocol::messages::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, ListTransactionsRequest,
     ListTransactionsResponse, TransactionalId,
 };
-use proto_kafka::protocol::StrBytes;
-
-use super::TransactionShard;
-use super::state::{State, Transaction};
 
 impl TransactionShard {
     pub(super) fn describe(&self, request: &DescribeTransactionsRequest) -> DescribeTransactionsResponse {
@@ -23,10 +22,10 @@ impl TransactionShard {
     fn describe_one(&self, id: &TransactionalId) -> TransactionState {
         let described = TransactionState::default().with_transactional_id(id.clone());
         if id.is_empty() {
-            return described.with_error_code(ResponseError::InvalidRequest.code());
+            return described.with_error_code(ErrorCode::InvalidRequest.code());
         }
         let Some(transaction) = self.transactions.get(id.as_str()) else {
-            return described.with_error_code(ResponseError::TransactionalIdNotFound.code());
+            return described.with_error_code(ErrorCode::TransactionalIdNotFound.code());
         };
         let current = &transaction.metadata;
         let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
@@ -52,7 +51,7 @@ impl TransactionShard {
         {
             Ok(pattern) => pattern,
             Err(_) => {
-                let code = ResponseError::InvalidRegularExpression.code();
+                let code = ErrorCode::InvalidRegularExpression.code();
                 return ListTransactionsResponse::default().with_error_code(code);
             }
         };

@@ -1,12 +1,11 @@
 //! The end of transactions: EndTxn, timeouts, and producers that are replaced.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::EndTxnResponse;
-
 use super::shard::Then;
 use super::state::{Metadata, NO_EPOCH, NO_ID, State, Transaction, is_exhausted};
 use super::{ProducerIds, TransactionShard};
 use crate::coordinator::{Producer, Token};
+use crate::error::ErrorCode;
+use crate::protocol::messages::EndTxnResponse;
 
 /// The first version in which clients know PRODUCER_FENCED.
 const PRODUCER_FENCED: i16 = 2;
@@ -48,10 +47,10 @@ impl TransactionShard {
     pub(super) fn end(&mut self, now: i64, ids: &mut dyn ProducerIds, end: End) {
         let bumps = end.version >= 2;
         let decision = if end.id.is_empty() {
-            Err(ResponseError::InvalidRequest)
+            Err(ErrorCode::InvalidRequest)
         } else {
             match self.transactions.get_mut(&end.id) {
-                None => Err(ResponseError::InvalidProducerIdMapping),
+                None => Err(ErrorCode::InvalidProducerIdMapping),
                 Some(transaction) if bumps => decide(transaction, now, ids, &end),
                 Some(transaction) => decide_without_bump(transaction, now, &end),
             }
@@ -77,7 +76,7 @@ impl TransactionShard {
         bumps: bool,
     ) {
         let Some(transaction) = self.transactions.get(id) else {
-            self.reply_end(reply, Err(ResponseError::NotCoordinator));
+            self.reply_end(reply, Err(ErrorCode::NotCoordinator));
             return;
         };
         let current = &transaction.metadata;
@@ -85,11 +84,11 @@ impl TransactionShard {
             || (bumps && Some(current.epoch) == producer.epoch.checked_add(1));
         let expected = if commit { State::PrepareCommit } else { State::PrepareAbort };
         let error = if current.producer_id != producer.id {
-            Some(ResponseError::InvalidProducerIdMapping)
+            Some(ErrorCode::InvalidProducerIdMapping)
         } else if !is_same {
-            Some(ResponseError::ProducerFenced)
+            Some(ErrorCode::ProducerFenced)
         } else if current.state != expected {
-            Some(ResponseError::InvalidTxnState)
+            Some(ErrorCode::InvalidTxnState)
         } else {
             None
         };
@@ -109,22 +108,22 @@ impl TransactionShard {
         }
     }
 
-    pub(super) fn reply_end(&mut self, reply: EndReply, result: Result<Producer, ResponseError>) {
+    pub(super) fn reply_end(&mut self, reply: EndReply, result: Result<Producer, ErrorCode>) {
         match reply {
             EndReply::Client { token, version } => {
                 let response = match result {
                     Ok(producer) => EndTxnResponse::default()
                         .with_producer_id(producer.id.into())
                         .with_producer_epoch(producer.epoch),
-                    Err(ResponseError::ProducerFenced) if version < PRODUCER_FENCED => {
-                        EndTxnResponse::default().with_error_code(ResponseError::InvalidProducerEpoch.code())
+                    Err(ErrorCode::ProducerFenced) if version < PRODUCER_FENCED => {
+                        EndTxnResponse::default().with_error_code(ErrorCode::InvalidProducerEpoch.code())
                     }
                     Err(error) => EndTxnResponse::default().with_error_code(error.code()),
                 };
                 self.out.reply_now(token, response.into());
             }
             EndReply::Init { token, version } => {
-                let error = result.err().unwrap_or(ResponseError::ConcurrentTransactions);
+                let error = result.err().unwrap_or(ErrorCode::ConcurrentTransactions);
                 self.initialized(token, version, Err(error));
             }
             EndReply::Timeout => {}
@@ -162,21 +161,17 @@ impl TransactionShard {
 
 /// Without the epoch bump (`endTransactionWithTV1`): the epoch has to be the producer's, and a client that asks again
 /// gets the same answer as long as no other transaction has begun.
-fn decide_without_bump(
-    transaction: &mut Transaction,
-    now: i64,
-    end: &End,
-) -> Result<Decision, ResponseError> {
+fn decide_without_bump(transaction: &mut Transaction, now: i64, end: &End) -> Result<Decision, ErrorCode> {
     let current = &transaction.metadata;
     if current.producer_id != end.producer.id {
-        return Err(ResponseError::InvalidProducerIdMapping);
+        return Err(ErrorCode::InvalidProducerIdMapping);
     }
     if (end.is_from_client && end.producer.epoch != current.epoch) || end.producer.epoch < current.epoch {
-        return Err(ResponseError::ProducerFenced);
+        return Err(ErrorCode::ProducerFenced);
     }
     let is_fence = transaction.pending == Some(State::PrepareEpochFence);
     if transaction.pending.is_some() && !is_fence {
-        return Err(ResponseError::ConcurrentTransactions);
+        return Err(ErrorCode::ConcurrentTransactions);
     }
     match (current.state, end.commit) {
         (State::Ongoing, commit) => {
@@ -192,11 +187,9 @@ fn decide_without_bump(
             Ok(Decision::Record { next, is_fence })
         }
         (State::CompleteCommit, true) | (State::CompleteAbort, false) => Ok(Decision::Done(NO_PRODUCER)),
-        (State::PrepareCommit, true) | (State::PrepareAbort, false) => {
-            Err(ResponseError::ConcurrentTransactions)
-        }
-        (State::Dead | State::PrepareEpochFence, _) => Err(ResponseError::UnknownServerError),
-        _ => Err(ResponseError::InvalidTxnState),
+        (State::PrepareCommit, true) | (State::PrepareAbort, false) => Err(ErrorCode::ConcurrentTransactions),
+        (State::Dead | State::PrepareEpochFence, _) => Err(ErrorCode::UnknownServerError),
+        _ => Err(ErrorCode::InvalidTxnState),
     }
 }
 
@@ -207,7 +200,7 @@ fn decide(
     now: i64,
     ids: &mut dyn ProducerIds,
     end: &End,
-) -> Result<Decision, ResponseError> {
+) -> Result<Decision, ErrorCode> {
     let current = &transaction.metadata;
     let (producer, epoch) = (current.producer(), end.producer.epoch);
     let is_fence = transaction.pending == Some(State::PrepareEpochFence);
@@ -227,13 +220,13 @@ fn decide(
         }
     };
     if transaction.pending.is_some() && !is_fence {
-        return Err(ResponseError::ConcurrentTransactions);
+        return Err(ErrorCode::ConcurrentTransactions);
     }
     if current.producer_id != end.producer.id && !is_retry_of_overflow {
-        return Err(ResponseError::InvalidProducerIdMapping);
+        return Err(ErrorCode::InvalidProducerIdMapping);
     }
     if !is_valid {
-        return Err(ResponseError::ProducerFenced);
+        return Err(ErrorCode::ProducerFenced);
     }
     let (state, without_partitions) = match (current.state, end.commit) {
         (State::Ongoing, true) => (State::PrepareCommit, false),
@@ -244,13 +237,13 @@ fn decide(
         (State::CompleteCommit | State::CompleteAbort, false) if !is_retry => (State::PrepareAbort, true),
         (State::Empty, false) => (State::PrepareAbort, true),
         (State::PrepareCommit, true) | (State::PrepareAbort, false) => {
-            return Err(ResponseError::ConcurrentTransactions);
+            return Err(ErrorCode::ConcurrentTransactions);
         }
-        (State::Dead | State::PrepareEpochFence, _) => return Err(ResponseError::UnknownServerError),
-        _ => return Err(ResponseError::InvalidTxnState),
+        (State::Dead | State::PrepareEpochFence, _) => return Err(ErrorCode::UnknownServerError),
+        _ => return Err(ErrorCode::InvalidTxnState),
     };
     let next_id = if !is_fence && is_exhausted(current.epoch) {
-        ids.next().ok_or(ResponseError::CoordinatorLoadInProgress)?
+        ids.next().ok_or(ErrorCode::CoordinatorLoadInProgress)?
     } else {
         NO_ID
     };

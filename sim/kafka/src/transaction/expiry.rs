@@ -1,10 +1,9 @@
 //! Transactional ids that are not used any more are forgotten.
 
-use proto_kafka::error::ResponseError;
-
 use super::shard::Then;
 use super::state::{Metadata, State};
 use super::{TransactionShard, records};
+use crate::error::ErrorCode;
 
 /// How long tombstones may take to be committed, in milliseconds (`request.timeout.ms` of a broker).
 const TIMEOUT: i64 = 30_000;
@@ -28,7 +27,7 @@ impl TransactionShard {
         }
     }
 
-    pub(super) fn forgotten(&mut self, ids: &[(String, Metadata)], result: Result<(), ResponseError>) {
+    pub(super) fn forgotten(&mut self, ids: &[(String, Metadata)], result: Result<(), ErrorCode>) {
         for (id, dead) in ids {
             let Some(transaction) = self.transactions.get_mut(id) else { continue };
             let is_same =

@@ -1,13 +1,12 @@
 //! InitProducerId.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::{InitProducerIdRequest, InitProducerIdResponse};
-
 use super::end::{End, EndReply};
 use super::shard::Then;
 use super::state::{Metadata, NO_EPOCH, NO_ID, State, Transaction, is_exhausted};
 use super::{ProducerIds, TransactionShard, idempotent_producer, refusal};
 use crate::coordinator::{Producer, Token};
+use crate::error::ErrorCode;
+use crate::protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 /// The first version in which clients know PRODUCER_FENCED.
 const PRODUCER_FENCED: i16 = 4;
@@ -47,19 +46,19 @@ impl TransactionShard {
         }
     }
 
-    fn validate_init(&self, id: &str, request: &InitProducerIdRequest) -> Result<(), ResponseError> {
+    fn validate_init(&self, id: &str, request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
         if id.is_empty() {
-            return Err(ResponseError::InvalidRequest);
+            return Err(ErrorCode::InvalidRequest);
         }
         // Two-phase commit is off by default (`transaction.two.phase.commit.enable`), and not implemented in 4.1.
         if request.enable_2_pc {
-            return Err(ResponseError::TransactionalIdAuthorizationFailed);
+            return Err(ErrorCode::TransactionalIdAuthorizationFailed);
         }
         if request.keep_prepared_txn {
-            return Err(ResponseError::UnsupportedVersion);
+            return Err(ErrorCode::UnsupportedVersion);
         }
         if !(1..=self.config.max_timeout).contains(&request.transaction_timeout_ms) {
-            return Err(ResponseError::InvalidTransactionTimeout);
+            return Err(ErrorCode::InvalidTransactionTimeout);
         }
         Ok(())
     }
@@ -72,15 +71,15 @@ impl TransactionShard {
         id: &str,
         timeout: i32,
         expected: Option<Producer>,
-    ) -> Result<Metadata, ResponseError> {
+    ) -> Result<Metadata, ErrorCode> {
         if !self.transactions.contains_key(id) {
-            let producer_id = ids.next().ok_or(ResponseError::CoordinatorLoadInProgress)?;
+            let producer_id = ids.next().ok_or(ErrorCode::CoordinatorLoadInProgress)?;
             let metadata = Metadata::new(producer_id, timeout, now);
             self.transactions.insert(id.to_owned(), Transaction::new(metadata));
         }
-        let transaction = self.transactions.get_mut(id).ok_or(ResponseError::UnknownServerError)?;
+        let transaction = self.transactions.get_mut(id).ok_or(ErrorCode::UnknownServerError)?;
         if transaction.pending.is_some() {
-            return Err(ResponseError::ConcurrentTransactions);
+            return Err(ErrorCode::ConcurrentTransactions);
         }
         let current = &transaction.metadata;
         let epoch = current.epoch;
@@ -91,35 +90,30 @@ impl TransactionShard {
                 || (expected.id == current.previous_producer_id && is_exhausted(expected.epoch))
         };
         if !expected.is_none_or(is_valid) {
-            return Err(ResponseError::ProducerFenced);
+            return Err(ErrorCode::ProducerFenced);
         }
         match current.state {
-            State::PrepareCommit | State::PrepareAbort => Err(ResponseError::ConcurrentTransactions),
+            State::PrepareCommit | State::PrepareAbort => Err(ErrorCode::ConcurrentTransactions),
             State::Ongoing => transaction.prepare_fence(),
             State::Empty | State::CompleteCommit | State::CompleteAbort => {
                 if is_exhausted(epoch) && expected.is_none_or(|expected| expected.epoch == epoch) {
-                    let producer_id = ids.next().ok_or(ResponseError::CoordinatorLoadInProgress)?;
+                    let producer_id = ids.next().ok_or(ErrorCode::CoordinatorLoadInProgress)?;
                     transaction.prepare_rotation(producer_id, timeout, now, expected.is_some())
                 } else {
                     transaction.prepare_epoch(timeout, expected.map(|expected| expected.epoch), now)
                 }
             }
-            State::Dead | State::PrepareEpochFence => Err(ResponseError::UnknownServerError),
+            State::Dead | State::PrepareEpochFence => Err(ErrorCode::UnknownServerError),
         }
     }
 
-    pub(super) fn initialized(
-        &mut self,
-        token: Token,
-        version: i16,
-        result: Result<Producer, ResponseError>,
-    ) {
+    pub(super) fn initialized(&mut self, token: Token, version: i16, result: Result<Producer, ErrorCode>) {
         let response = match result {
             Ok(producer) => InitProducerIdResponse::default()
                 .with_producer_id(producer.id.into())
                 .with_producer_epoch(producer.epoch),
-            Err(ResponseError::ProducerFenced) if version < PRODUCER_FENCED => {
-                refusal::init_producer_id(ResponseError::InvalidProducerEpoch)
+            Err(ErrorCode::ProducerFenced) if version < PRODUCER_FENCED => {
+                refusal::init_producer_id(ErrorCode::InvalidProducerEpoch)
             }
             Err(error) => refusal::init_producer_id(error),
         };
@@ -128,10 +122,10 @@ impl TransactionShard {
 }
 
 /// The producer that the client says it is; `None` for a new one.
-fn expected(request: &InitProducerIdRequest) -> Result<Option<Producer>, ResponseError> {
+fn expected(request: &InitProducerIdRequest) -> Result<Option<Producer>, ErrorCode> {
     match (request.producer_id.0, request.producer_epoch) {
         (NO_ID, NO_EPOCH) => Ok(None),
-        (NO_ID, _) | (_, NO_EPOCH) => Err(ResponseError::InvalidRequest),
+        (NO_ID, _) | (_, NO_EPOCH) => Err(ErrorCode::InvalidRequest),
         (id, epoch) => Ok(Some(Producer { id, epoch })),
     }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use proto_kafka::error::ResponseError;
-
 use super::TransactionShard;
 use super::shard::Then;
 use super::state::{Partition, State};
 use crate::coordinator::{MarkerOutcome, Markers, Producer};
+use crate::error::ErrorCode;
 
 impl TransactionShard {
     /// Prepares what follows the markers, and sends them.
@@ -18,10 +17,10 @@ impl TransactionShard {
     }
 
     /// Prepares what follows the markers. The producer as it is then.
-    pub(super) fn prepare_markers(&mut self, now: i64, id: &str) -> Result<Producer, ResponseError> {
-        let transaction = self.transactions.get_mut(id).ok_or(ResponseError::NotCoordinator)?;
+    pub(super) fn prepare_markers(&mut self, now: i64, id: &str) -> Result<Producer, ErrorCode> {
+        let transaction = self.transactions.get_mut(id).ok_or(ErrorCode::NotCoordinator)?;
         if transaction.pending.is_some() {
-            return Err(ResponseError::ConcurrentTransactions);
+            return Err(ErrorCode::ConcurrentTransactions);
         }
         let next = transaction.prepare_completion(now)?;
         let producer = next.producer();
@@ -79,7 +78,7 @@ impl TransactionShard {
         if !is_current || !transaction.metadata.partitions.contains(&partition) {
             return;
         }
-        use ResponseError as E;
+        use ErrorCode as E;
         match outcome {
             // A partition that does not support the marker never had records of the transaction.
             MarkerOutcome::Written

@@ -21,8 +21,8 @@ mod request;
 mod shard;
 mod state;
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::{InitProducerIdRequest, InitProducerIdResponse};
+use crate::error::ErrorCode;
+use crate::protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 pub use config::TransactionConfig;
 pub use request::{TransactionRequest, TransactionResponse};
@@ -43,7 +43,7 @@ pub fn idempotent_producer(
     match ids.next() {
         Some(id) => InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(0),
         None => InitProducerIdResponse::default()
-            .with_error_code(ResponseError::CoordinatorLoadInProgress.code())
+            .with_error_code(ErrorCode::CoordinatorLoadInProgress.code())
             .with_producer_id((-1).into())
             .with_producer_epoch(-1),
     }

@@ -1,24 +1,19 @@
 //! Responses that refuse a request as a whole, as `getErrorResponse` of Kafka's request classes builds them.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use proto_kafka::messages::add_partitions_to_txn_response::{
+use super::{TransactionRequest, TransactionResponse};
+use crate::error::ErrorCode;
+use crate::protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use crate::protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
-use proto_kafka::messages::describe_transactions_response::TransactionState;
-use proto_kafka::messages::{
+use crate::protocol::messages::describe_transactions_response::TransactionState;
+use crate::protocol::messages::{
     AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, DescribeTransactionsResponse, EndTxnResponse,
     InitProducerIdResponse, ListTransactionsResponse,
 };
 
-use super::{TransactionRequest, TransactionResponse};
-
 /// The response to a request that fails as a whole.
-pub(crate) fn refuse(
-    request: &TransactionRequest,
-    version: i16,
-    error: ResponseError,
-) -> TransactionResponse {
+pub(crate) fn refuse(request: &TransactionRequest, version: i16, error: ErrorCode) -> TransactionResponse {
     let code = error.code();
     match request {
         TransactionRequest::InitProducerId(_) => init_producer_id(error).into(),
@@ -47,7 +42,7 @@ pub(crate) fn refuse(
 }
 
 /// An InitProducerId response without a producer.
-pub(crate) fn init_producer_id(error: ResponseError) -> InitProducerIdResponse {
+pub(crate) fn init_producer_id(error: ErrorCode) -> InitProducerIdResponse {
     InitProducerIdResponse::default()
         .with_error_code(error.code())
         .with_producer_id((-1).into())
@@ -57,7 +52,7 @@ pub(crate) fn init_producer_id(error: ResponseError) -> InitProducerIdResponse {
 /// The same error for all partitions.
 pub(crate) fn partitions(
     topics: &[AddPartitionsToTxnTopic],
-    error: ResponseError,
+    error: ErrorCode,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
     let topic = |topic: &AddPartitionsToTxnTopic| {
         let partition = |&index: &i32| {

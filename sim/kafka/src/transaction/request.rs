@@ -1,7 +1,7 @@
 //! Requests and responses of transactions.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::{
+use crate::error::ErrorCode;
+use crate::protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
     DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListTransactionsRequest, ListTransactionsResponse,
@@ -72,7 +72,7 @@ impl TransactionRequest {
     }
 
     /// The response that refuses the whole request with an error, as Kafka's `getErrorResponse` of each API.
-    pub fn refuse(&self, api_version: i16, error: ResponseError) -> TransactionResponse {
+    pub fn refuse(&self, api_version: i16, error: ErrorCode) -> TransactionResponse {
         super::refusal::refuse(self, api_version, error)
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proto_kafka::error::ResponseError;
-
 use super::add::Collected;
 use super::end::{End, EndReply};
 use super::records;
@@ -15,6 +13,7 @@ use crate::coordinator::{
     BatchId, Context, Effects, MarkerOutcome, Outbox, Producer, Record, RecordError, Token, Topics,
     append_error,
 };
+use crate::error::ErrorCode;
 use crate::types::NodeId;
 
 /// What happens when a record is committed, or cannot be.
@@ -123,7 +122,7 @@ impl TransactionShard {
         let version = context.api_version;
         // Its record could not be written.
         if request.transactional_ids(version).iter().any(|id| id.len() > i16::MAX as usize) {
-            self.out.reply_now(token, request.refuse(version, ResponseError::UnknownServerError));
+            self.out.reply_now(token, request.refuse(version, ErrorCode::UnknownServerError));
             return self.out.take();
         }
         match request {
@@ -163,7 +162,7 @@ impl TransactionShard {
         let late = self.appends.iter().filter(|(_, append)| append.deadline <= now);
         let late: Vec<BatchId> = late.map(|(batch, _)| *batch).collect();
         for batch in late {
-            self.finish(now, batch, Err(append_error(ResponseError::RequestTimedOut)));
+            self.finish(now, batch, Err(append_error(ErrorCode::RequestTimedOut)));
         }
         self.retry(now);
         if pass(&mut self.next_abort_check, self.config.abort_check_interval, now) {
@@ -196,7 +195,7 @@ impl TransactionShard {
     }
 
     /// Reports that a batch could not be appended, and why.
-    pub fn failed(&mut self, now: i64, batch: BatchId, error: ResponseError) -> Effects<TransactionResponse> {
+    pub fn failed(&mut self, now: i64, batch: BatchId, error: ErrorCode) -> Effects<TransactionResponse> {
         self.out.committed(batch);
         self.finish(now, batch, Err(append_error(error)));
         self.out.take()
@@ -224,7 +223,7 @@ impl TransactionShard {
     /// NOT_COORDINATOR.
     pub fn unload(mut self) -> Vec<(Token, TransactionResponse)> {
         for append in std::mem::take(&mut self.appends).into_values() {
-            self.refuse(append.then, ResponseError::NotCoordinator);
+            self.refuse(append.then, ErrorCode::NotCoordinator);
         }
         self.out.take().replies
     }
@@ -250,7 +249,7 @@ impl TransactionShard {
     }
 
     /// A batch is committed, or is given up.
-    fn finish(&mut self, now: i64, batch: BatchId, result: Result<(), ResponseError>) {
+    fn finish(&mut self, now: i64, batch: BatchId, result: Result<(), ErrorCode>) {
         let Some(Append { next, then, .. }) = self.appends.remove(&batch) else { return };
         if let Then::Forget = then {
             self.forgotten(&next, result);
@@ -258,7 +257,7 @@ impl TransactionShard {
         }
         let Some((id, next)) = next.into_iter().next() else { return };
         let Some(transaction) = self.transactions.get_mut(&id) else {
-            self.refuse(then, ResponseError::NotCoordinator);
+            self.refuse(then, ErrorCode::NotCoordinator);
             return;
         };
         match result {
@@ -268,7 +267,7 @@ impl TransactionShard {
                 self.accept(now, &id, next, then);
             }
             // The end of a transaction is written again until that succeeds.
-            Err(ResponseError::CoordinatorNotAvailable) if matches!(then, Then::Complete) => {
+            Err(ErrorCode::CoordinatorNotAvailable) if matches!(then, Then::Complete) => {
                 transaction.completing = Some(next);
                 transaction.retry_completion = Some(now.saturating_add(self.config.marker_retry_backoff));
             }
@@ -295,7 +294,7 @@ impl TransactionShard {
     }
 
     /// Answers those who wait for a record that is not committed.
-    fn refuse(&mut self, then: Then, error: ResponseError) {
+    fn refuse(&mut self, then: Then, error: ErrorCode) {
         match then {
             Then::Init { token, version } => self.initialized(token, version, Err(error)),
             Then::Add { token, version } => self.add_failed(token, version, error),

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use proto_kafka::error::ResponseError;
-
 use crate::coordinator::Producer;
+use crate::error::ErrorCode;
 
 /// No producer id.
 pub(crate) const NO_ID: i64 = -1;
@@ -177,19 +176,19 @@ impl Transaction {
     }
 
     /// Begins a transition. Kafka throws an `IllegalStateException` where this returns UNKNOWN_SERVER_ERROR.
-    fn prepare(&mut self, next: Metadata) -> Result<Metadata, ResponseError> {
+    fn prepare(&mut self, next: Metadata) -> Result<Metadata, ErrorCode> {
         let epoch_is_valid = next.state == State::Dead || next.epoch >= 0;
         if self.pending.is_some() || !epoch_is_valid || !self.metadata.state.may_become(next.state) {
-            return Err(ResponseError::UnknownServerError);
+            return Err(ErrorCode::UnknownServerError);
         }
         self.pending = Some(next.state);
         Ok(Metadata { previous_producer_id: self.metadata.producer_id, ..next })
     }
 
     /// Raises the epoch, so that the producer is fenced when its transaction is aborted.
-    pub(crate) fn prepare_fence(&mut self) -> Result<Metadata, ResponseError> {
+    pub(crate) fn prepare_fence(&mut self) -> Result<Metadata, ErrorCode> {
         let current = &self.metadata;
-        let bumped = current.epoch.checked_add(1).ok_or(ResponseError::UnknownServerError)?;
+        let bumped = current.epoch.checked_add(1).ok_or(ErrorCode::UnknownServerError)?;
         let next = Metadata {
             state: State::PrepareEpochFence,
             epoch: if self.failed_fence { current.epoch } else { bumped },
@@ -206,11 +205,11 @@ impl Transaction {
         timeout: i32,
         expected: Option<i16>,
         now: i64,
-    ) -> Result<Metadata, ResponseError> {
+    ) -> Result<Metadata, ErrorCode> {
         let current = &self.metadata;
-        let bumped = current.epoch.checked_add(1).ok_or(ResponseError::UnknownServerError)?;
+        let bumped = current.epoch.checked_add(1).ok_or(ErrorCode::UnknownServerError)?;
         if is_exhausted(current.epoch) {
-            return Err(ResponseError::UnknownServerError);
+            return Err(ErrorCode::UnknownServerError);
         }
         let (epoch, last_epoch) = match expected {
             None => (bumped, NO_EPOCH),
@@ -218,7 +217,7 @@ impl Transaction {
                 (bumped, current.epoch)
             }
             Some(expected) if expected == current.last_epoch => (current.epoch, current.last_epoch),
-            Some(_) => return Err(ResponseError::ProducerFenced),
+            Some(_) => return Err(ErrorCode::ProducerFenced),
         };
         let next = Metadata {
             state: State::Empty,
@@ -240,7 +239,7 @@ impl Transaction {
         timeout: i32,
         now: i64,
         keep_last: bool,
-    ) -> Result<Metadata, ResponseError> {
+    ) -> Result<Metadata, ErrorCode> {
         let current = &self.metadata;
         let next = Metadata {
             state: State::Empty,
@@ -262,7 +261,7 @@ impl Transaction {
         partitions: BTreeSet<Partition>,
         now: i64,
         version: i16,
-    ) -> Result<Metadata, ResponseError> {
+    ) -> Result<Metadata, ErrorCode> {
         let current = &self.metadata;
         let next = Metadata {
             state: State::Ongoing,
@@ -283,10 +282,10 @@ impl Transaction {
         next_producer_id: i64,
         now: i64,
         without_partitions: bool,
-    ) -> Result<Metadata, ResponseError> {
+    ) -> Result<Metadata, ErrorCode> {
         let current = &self.metadata;
         let (epoch, last_epoch) = if version >= EPOCH_BUMP {
-            (current.epoch.checked_add(1).ok_or(ResponseError::UnknownServerError)?, current.epoch)
+            (current.epoch.checked_add(1).ok_or(ErrorCode::UnknownServerError)?, current.epoch)
         } else {
             (current.epoch, current.last_epoch)
         };
@@ -304,7 +303,7 @@ impl Transaction {
     }
 
     /// What follows when all markers are written.
-    pub(crate) fn prepare_completion(&mut self, now: i64) -> Result<Metadata, ResponseError> {
+    pub(crate) fn prepare_completion(&mut self, now: i64) -> Result<Metadata, ErrorCode> {
         self.failed_fence = false;
         let current = &self.metadata;
         let rotates = current.version >= EPOCH_BUMP && current.next_producer_id != NO_ID;
@@ -327,7 +326,7 @@ impl Transaction {
     }
 
     /// Begins to forget the id.
-    pub(crate) fn prepare_death(&mut self) -> Result<Metadata, ResponseError> {
+    pub(crate) fn prepare_death(&mut self) -> Result<Metadata, ErrorCode> {
         let next = Metadata { state: State::Dead, partitions: BTreeSet::new(), ..self.metadata.clone() };
         self.prepare(next)
     }
@@ -356,14 +355,14 @@ mod tests {
         assert_eq!(epochs(&mut transaction(State::CompleteCommit, 4, -1), None), Ok((5, -1)));
         assert_eq!(epochs(&mut transaction(State::Empty, 4, 3), Some(4)), Ok((5, 4)));
         assert_eq!(epochs(&mut transaction(State::Empty, 4, 3), Some(3)), Ok((4, 3)));
-        assert_eq!(epochs(&mut transaction(State::Empty, 4, 3), Some(2)), Err(ResponseError::ProducerFenced));
+        assert_eq!(epochs(&mut transaction(State::Empty, 4, 3), Some(2)), Err(ErrorCode::ProducerFenced));
     }
 
     #[test]
     fn nothing_else_begins_while_a_transition_is_pending() {
         let mut state = transaction(State::Empty, 0, -1);
         assert!(state.prepare_epoch(1, None, 5).is_ok());
-        assert_eq!(state.prepare_epoch(1, None, 5), Err(ResponseError::UnknownServerError));
+        assert_eq!(state.prepare_epoch(1, None, 5), Err(ErrorCode::UnknownServerError));
     }
 
     #[test]

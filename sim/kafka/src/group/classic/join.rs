@@ -1,15 +1,15 @@
 //! JoinGroup.
 
 use bytes::Bytes;
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::JoinGroupRequest;
 use rand_core::Rng;
 
 use super::{ClassicGroup, Member, State, Waiting};
 use crate::cluster::observe::Removal;
 use crate::coordinator::{Context, Token};
+use crate::error::ErrorCode;
 use crate::group::env::{Env, text};
 use crate::group::refusal;
+use crate::protocol::messages::JoinGroupRequest;
 
 /// The first version in which a new member is given an id, and has to join with it.
 const MEMBER_ID_REQUIRED: i16 = 4;
@@ -45,7 +45,7 @@ impl<'a> Join<'a> {
         }
     }
 
-    pub(crate) fn refuse(&self, env: &mut Env<'_>, member: &str, error: ResponseError) {
+    pub(crate) fn refuse(&self, env: &mut Env<'_>, member: &str, error: ErrorCode) {
         env.reply_now(self.token, refusal::join_group(self.context.api_version, text(member), error));
     }
 }
@@ -70,7 +70,7 @@ impl ClassicGroup {
             if self.remove(member).is_some() {
                 self.see_removed(env, member, Removal::GroupFull);
             }
-            join.refuse(env, "", ResponseError::GroupMaxSizeReached);
+            join.refuse(env, "", ErrorCode::GroupMaxSizeReached);
         } else if member.is_empty() {
             self.join_new(env, rng, join);
         } else {
@@ -95,7 +95,7 @@ impl ClassicGroup {
 
     fn join_new(&mut self, env: &mut Env<'_>, rng: &mut dyn Rng, join: &Join<'_>) {
         if !self.supports(&join.request.protocol_type, &join.protocols) {
-            join.refuse(env, "", ResponseError::InconsistentGroupProtocol);
+            join.refuse(env, "", ErrorCode::InconsistentGroupProtocol);
             return;
         }
         let id = member_id(rng, join.instance().unwrap_or(&join.context.client_id));
@@ -107,7 +107,7 @@ impl ClassicGroup {
         } else if join.context.api_version >= MEMBER_ID_REQUIRED {
             let expires = env.after_ms(join.request.session_timeout_ms);
             self.pending_join.insert(id.clone(), expires);
-            join.refuse(env, &id, ResponseError::MemberIdRequired);
+            join.refuse(env, &id, ErrorCode::MemberIdRequired);
         } else {
             self.add_member(env, join, id);
         }
@@ -115,13 +115,13 @@ impl ClassicGroup {
 
     fn join_existing(&mut self, env: &mut Env<'_>, join: &Join<'_>, id: &str) {
         if !self.supports(&join.request.protocol_type, &join.protocols) {
-            join.refuse(env, id, ResponseError::InconsistentGroupProtocol);
+            join.refuse(env, id, ErrorCode::InconsistentGroupProtocol);
             return;
         }
         if self.pending_join.contains_key(id) {
             if join.instance().is_some() {
                 // Kafka throws an IllegalStateException here.
-                join.refuse(env, id, ResponseError::UnknownServerError);
+                join.refuse(env, id, ErrorCode::UnknownServerError);
             } else {
                 self.add_member(env, join, id.to_owned());
             }
@@ -143,7 +143,7 @@ impl ClassicGroup {
             // A leader joins again because it has seen a change that only it can see, such as new partitions.
             State::Stable if self.is_leader(id) || !same => self.update_and_rebalance(env, join, id),
             State::Stable => env.reply_now(join.token, self.joined(id, join.context.api_version, false)),
-            State::Empty => join.refuse(env, id, ResponseError::UnknownMemberId),
+            State::Empty => join.refuse(env, id, ErrorCode::UnknownMemberId),
         }
     }
 
@@ -184,7 +184,7 @@ impl ClassicGroup {
         member.session_timeout = join.request.session_timeout_ms;
         if let Some(earlier) = member.awaiting_join.replace(join.waiting()) {
             // Kafka never answers the earlier request, whose connection is gone.
-            let error = ResponseError::RebalanceInProgress;
+            let error = ErrorCode::RebalanceInProgress;
             env.reply_now(earlier.token, refusal::join_group(earlier.version, text(id), error));
         }
     }

@@ -13,14 +13,13 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::join_group_response::JoinGroupResponseMember;
-use proto_kafka::messages::{JoinGroupResponse, SyncGroupResponse};
-
 use super::env::{Env, optional, text};
 use super::records::{self, GroupMemberValue, GroupValue};
 use super::{GroupResponse, refusal, subscription};
 use crate::coordinator::{Record, Token};
+use crate::error::ErrorCode;
+use crate::protocol::messages::join_group_response::JoinGroupResponseMember;
+use crate::protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 
 pub(crate) use join::{Join, random_uuid};
 pub(crate) use member::{Member, Waiting};
@@ -216,14 +215,14 @@ impl ClassicGroup {
     }
 
     /// Checks that a member is one of the group, under its instance id if it has one.
-    pub(crate) fn validate(&self, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
+    pub(crate) fn validate(&self, member: &str, instance: Option<&str>) -> Result<(), ErrorCode> {
         if let Some(instance) = instance {
-            let existing = self.static_members.get(instance).ok_or(ResponseError::UnknownMemberId)?;
+            let existing = self.static_members.get(instance).ok_or(ErrorCode::UnknownMemberId)?;
             if existing != member {
-                return Err(ResponseError::FencedInstanceId);
+                return Err(ErrorCode::FencedInstanceId);
             }
         }
-        if self.members.contains_key(member) { Ok(()) } else { Err(ResponseError::UnknownMemberId) }
+        if self.members.contains_key(member) { Ok(()) } else { Err(ErrorCode::UnknownMemberId) }
     }
 
     /// Checks a commit of offsets (`ClassicGroup.validateOffsetCommit`).
@@ -233,7 +232,7 @@ impl ClassicGroup {
         instance: Option<&str>,
         generation: i32,
         transactional: bool,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), ErrorCode> {
         // A negative generation is that of a client that only stores offsets here, or of an old transactional one.
         if generation < 0 && self.state == State::Empty {
             return Ok(());
@@ -241,13 +240,13 @@ impl ClassicGroup {
         if generation >= 0 || !member.is_empty() || instance.is_some() {
             self.validate(member, instance)?;
             if generation != self.generation {
-                return Err(ResponseError::IllegalGeneration);
+                return Err(ErrorCode::IllegalGeneration);
             }
         } else if !transactional && self.state != State::Empty {
-            return Err(ResponseError::UnknownMemberId);
+            return Err(ErrorCode::UnknownMemberId);
         }
         if !transactional && self.state == State::CompletingRebalance {
-            return Err(ResponseError::RebalanceInProgress);
+            return Err(ErrorCode::RebalanceInProgress);
         }
         Ok(())
     }
@@ -321,7 +320,7 @@ impl ClassicGroup {
 
     /// The group has become one of the `consumer` protocol: those who wait are asked to come again.
     pub(crate) fn upgraded(&mut self, env: &mut Env<'_>) {
-        let error = ResponseError::RebalanceInProgress;
+        let error = ErrorCode::RebalanceInProgress;
         for member in self.members.values_mut() {
             if let Some(waiting) = member.awaiting_join.take() {
                 env.reply_now(waiting.token, refusal::join_group(waiting.version, text(&member.id), error));
@@ -344,7 +343,7 @@ impl ClassicGroup {
 
     /// The requests that wait, with the responses that refuse them.
     pub(crate) fn unload(&mut self) -> Vec<(Token, GroupResponse)> {
-        let error = ResponseError::NotCoordinator;
+        let error = ErrorCode::NotCoordinator;
         let mut refused = Vec::new();
         for member in self.members.values_mut() {
             if let Some(waiting) = member.awaiting_join.take() {

@@ -1,14 +1,14 @@
 //! From the first join to the beginning of a generation.
 
 use bytes::Bytes;
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::SyncGroupResponse;
 use rand_core::Rng;
 
 use super::{ClassicGroup, JoinTimer, State};
 use crate::cluster::observe::Removal;
+use crate::error::ErrorCode;
 use crate::group::env::{Env, optional, text};
 use crate::group::refusal;
+use crate::protocol::messages::SyncGroupResponse;
 
 impl ClassicGroup {
     /// Begins a rebalance, if none is being prepared; or else ends the join phase, if all have joined.
@@ -23,7 +23,7 @@ impl ClassicGroup {
     /// Begins a rebalance.
     pub(crate) fn prepare_rebalance(&mut self, env: &mut Env<'_>) {
         if self.state == State::CompletingRebalance {
-            self.reset_assignment(env, ResponseError::RebalanceInProgress);
+            self.reset_assignment(env, ErrorCode::RebalanceInProgress);
         }
         self.pending_sync.clear();
         self.sync_timer = None;
@@ -109,7 +109,7 @@ impl ClassicGroup {
     }
 
     /// Takes all assignments back, and refuses those who wait for one.
-    pub(super) fn reset_assignment(&mut self, env: &mut Env<'_>, error: ResponseError) {
+    pub(super) fn reset_assignment(&mut self, env: &mut Env<'_>, error: ErrorCode) {
         for member in self.members.values_mut() {
             member.assignment = Bytes::new();
             if let Some(token) = member.awaiting_sync.take() {
@@ -142,11 +142,11 @@ impl ClassicGroup {
         let Some(member) = self.remove(id) else { return };
         self.see_removed(env, id, why);
         if let Some(waiting) = member.awaiting_join {
-            let error = ResponseError::UnknownMemberId;
+            let error = ErrorCode::UnknownMemberId;
             env.reply_now(waiting.token, refusal::join_group(waiting.version, text(""), error));
         }
         if let Some(token) = member.awaiting_sync {
-            let code = ResponseError::UnknownMemberId.code();
+            let code = ErrorCode::UnknownMemberId.code();
             env.reply_now(token, SyncGroupResponse::default().with_error_code(code));
         }
     }

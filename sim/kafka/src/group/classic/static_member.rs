@@ -1,13 +1,12 @@
 //! Static members: a member that joins under the instance id of another takes its place.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::SyncGroupResponse;
-
 use super::join::Join;
 use super::{ClassicGroup, Member, State};
 use crate::cluster::observe::Removal;
+use crate::error::ErrorCode;
 use crate::group::env::{Action, Env, optional, text};
 use crate::group::refusal;
+use crate::protocol::messages::SyncGroupResponse;
 
 /// The first version in which a leader can be asked not to assign.
 const SKIP_ASSIGNMENT: i16 = 9;
@@ -31,7 +30,7 @@ impl ClassicGroup {
             }
             State::CompletingRebalance => self.prepare_rebalance(env),
             State::PreparingRebalance => self.maybe_complete_join(env),
-            State::Empty => join.refuse(env, new, ResponseError::UnknownServerError),
+            State::Empty => join.refuse(env, new, ErrorCode::UnknownServerError),
         }
     }
 
@@ -39,11 +38,11 @@ impl ClassicGroup {
     fn take_place(&mut self, env: &mut Env<'_>, old: &str, new: &str) {
         let Some(removed) = self.members.remove(old) else { return };
         if let Some(waiting) = removed.awaiting_join {
-            let error = ResponseError::FencedInstanceId;
+            let error = ErrorCode::FencedInstanceId;
             env.reply_now(waiting.token, refusal::join_group(waiting.version, text(old), error));
         }
         if let Some(token) = removed.awaiting_sync {
-            let code = ResponseError::FencedInstanceId.code();
+            let code = ErrorCode::FencedInstanceId.code();
             env.reply_now(token, SyncGroupResponse::default().with_error_code(code));
         }
         if self.is_leader(old) {

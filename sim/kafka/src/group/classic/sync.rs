@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::{SyncGroupRequest, SyncGroupResponse};
 
 use super::{ClassicGroup, State};
 use crate::coordinator::Token;
+use crate::error::ErrorCode;
 use crate::group::env::{Action, Env, optional};
+use crate::protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
 impl ClassicGroup {
     /// Handles a SyncGroup request to a classic group.
@@ -23,7 +23,7 @@ impl ClassicGroup {
                 let earlier = self.members.get_mut(id).and_then(|member| member.awaiting_sync.replace(token));
                 if let Some(earlier) = earlier {
                     // Kafka never answers the earlier request, whose connection is gone.
-                    let code = ResponseError::RebalanceInProgress.code();
+                    let code = ErrorCode::RebalanceInProgress.code();
                     env.reply_now(earlier, SyncGroupResponse::default().with_error_code(code));
                 }
                 self.synced(id);
@@ -42,26 +42,26 @@ impl ClassicGroup {
                 env.reply_now(token, response);
             }
             State::Empty | State::PreparingRebalance => {
-                let code = ResponseError::RebalanceInProgress.code();
+                let code = ErrorCode::RebalanceInProgress.code();
                 env.reply_now(token, SyncGroupResponse::default().with_error_code(code));
             }
         }
     }
 
-    fn validate_sync(&self, request: &SyncGroupRequest) -> Result<(), ResponseError> {
+    fn validate_sync(&self, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
         if self.state == State::Empty {
-            return Err(ResponseError::UnknownMemberId);
+            return Err(ErrorCode::UnknownMemberId);
         }
         self.validate(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation_id != self.generation {
-            return Err(ResponseError::IllegalGeneration);
+            return Err(ErrorCode::IllegalGeneration);
         }
         let differs =
             |asked: Option<&str>, own: Option<&str>| asked.zip(own).is_some_and(|(asked, own)| asked != own);
         if differs(request.protocol_type.as_deref(), self.protocol_type.as_deref())
             || differs(request.protocol_name.as_deref(), self.protocol.as_deref())
         {
-            return Err(ResponseError::InconsistentGroupProtocol);
+            return Err(ErrorCode::InconsistentGroupProtocol);
         }
         Ok(())
     }
@@ -83,7 +83,7 @@ impl ClassicGroup {
     }
 
     /// A record of the group is committed, or has taken too long.
-    pub(crate) fn stored(&mut self, env: &mut Env<'_>, action: Action, result: Result<(), ResponseError>) {
+    pub(crate) fn stored(&mut self, env: &mut Env<'_>, action: Action, result: Result<(), ErrorCode>) {
         match action {
             Action::Assign { generation, assignments } => {
                 if self.state != State::CompletingRebalance || self.generation != generation {

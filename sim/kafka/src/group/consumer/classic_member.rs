@@ -3,9 +3,6 @@
 //! For them a member epoch is a generation; each is its own leader's follower: JoinGroup takes the next step towards
 //! the target, and SyncGroup returns what they have.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::leave_group_request::MemberIdentity;
-use proto_kafka::messages::{HeartbeatRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse};
 use rand_core::Rng;
 
 use super::heartbeat::{Refused, plain};
@@ -13,11 +10,14 @@ use super::member::ClassicMetadata;
 use super::upgrade::{ids, names};
 use super::{ConsumerGroup, ConsumerMember, MemberState, records};
 use crate::cluster::observe::Removal;
+use crate::error::ErrorCode;
 use crate::group::classic::{CONSUMER, Join, random_uuid};
 use crate::group::env::{Env, text};
 use crate::group::observe::see_assignment;
 use crate::group::subscription::{self, Subscription};
 use crate::group::{Group, GroupShard};
+use crate::protocol::messages::leave_group_request::MemberIdentity;
+use crate::protocol::messages::{HeartbeatRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse};
 
 /// The first version in which a new member is given an id, and has to join with it.
 const MEMBER_ID_REQUIRED: i16 = 4;
@@ -30,7 +30,7 @@ impl GroupShard {
         let member = if unknown { random_uuid(rng).to_string() } else { join.request.member_id.to_string() };
         if let Err((error, _)) = self.try_join_consumer_group(now, id, &member, join) {
             let (_, mut env) = self.split(now);
-            let named = if error == ResponseError::MemberIdRequired { &member } else { "" };
+            let named = if error == ErrorCode::MemberIdRequired { &member } else { "" };
             join.refuse(&mut env, named, error);
         }
     }
@@ -45,19 +45,19 @@ impl GroupShard {
         let request = join.request;
         let (groups, env) = self.split(now);
         let Some(Group::Consumer(group)) = groups.get_mut(id) else {
-            return Err(plain(ResponseError::UnknownMemberId));
+            return Err(plain(ErrorCode::UnknownMemberId));
         };
         group.refuse_if_full(&env, member)?;
         if !group.supports(&request.protocol_type, join) {
-            return Err(plain(ResponseError::InconsistentGroupProtocol));
+            return Err(plain(ErrorCode::InconsistentGroupProtocol));
         }
         let instance = request.group_instance_id.as_deref();
         let unknown = request.member_id.is_empty();
         if unknown && instance.is_none() && join.context.api_version >= MEMBER_ID_REQUIRED {
-            return Err(plain(ResponseError::MemberIdRequired));
+            return Err(plain(ErrorCode::MemberIdRequired));
         }
         let subscription = join.protocols.first().and_then(|(_, metadata)| subscription::read(metadata).ok());
-        let subscription = subscription.ok_or_else(|| plain(ResponseError::UnknownServerError))?;
+        let subscription = subscription.ok_or_else(|| plain(ErrorCode::UnknownServerError))?;
         let mut records = Vec::new();
         let before = match instance {
             None => group.members.get(member).cloned().unwrap_or_else(|| ConsumerMember::new(member)),
@@ -117,7 +117,7 @@ impl GroupShard {
         now: i64,
         id: &str,
         members: &[MemberIdentity],
-    ) -> Vec<Result<(), ResponseError>> {
+    ) -> Vec<Result<(), ErrorCode>> {
         let Some(Group::Consumer(group)) = self.groups.get(id) else { return Vec::new() };
         let mut leaving = Vec::new();
         let mut results = Vec::new();
@@ -125,7 +125,7 @@ impl GroupShard {
             let (name, instance) = (member.member_id.as_str(), member.group_instance_id.as_deref());
             let found = match instance {
                 Some(instance) if name.is_empty() => {
-                    group.static_member(instance).ok_or(ResponseError::UnknownMemberId)
+                    group.static_member(instance).ok_or(ErrorCode::UnknownMemberId)
                 }
                 instance => group.find(name, instance),
             };
@@ -154,21 +154,21 @@ impl ConsumerGroup {
         &mut self,
         env: &Env<'_>,
         request: &SyncGroupRequest,
-    ) -> Result<SyncGroupResponse, ResponseError> {
+    ) -> Result<SyncGroupResponse, ErrorCode> {
         let member = self.find(&request.member_id, request.group_instance_id.as_deref())?.clone();
-        let classic = member.value.classic.as_ref().ok_or(ResponseError::UnknownMemberId)?;
+        let classic = member.value.classic.as_ref().ok_or(ErrorCode::UnknownMemberId)?;
         if member.epoch != request.generation_id {
-            return Err(ResponseError::IllegalGeneration);
+            return Err(ErrorCode::IllegalGeneration);
         }
-        let (name, metadata) = classic.protocols.first().ok_or(ResponseError::UnknownServerError)?;
+        let (name, metadata) = classic.protocols.first().ok_or(ErrorCode::UnknownServerError)?;
         if request.protocol_type.as_deref().is_some_and(|asked| asked != CONSUMER)
             || request.protocol_name.as_deref().is_some_and(|asked| asked != name)
         {
-            return Err(ResponseError::InconsistentGroupProtocol);
+            return Err(ErrorCode::InconsistentGroupProtocol);
         }
         if self.epoch > member.epoch && member.state != MemberState::UnrevokedPartitions {
             self.expect_join(env, &member);
-            return Err(ResponseError::RebalanceInProgress);
+            return Err(ErrorCode::RebalanceInProgress);
         }
         self.timers.syncs.remove(&member.id);
         self.heard_of(env, &member.id, Some(classic.session_timeout));
@@ -186,11 +186,11 @@ impl ConsumerGroup {
         &mut self,
         env: &Env<'_>,
         request: &HeartbeatRequest,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), ErrorCode> {
         let member = self.find(&request.member_id, request.group_instance_id.as_deref())?.clone();
-        let classic = member.value.classic.as_ref().ok_or(ResponseError::UnknownMemberId)?;
+        let classic = member.value.classic.as_ref().ok_or(ErrorCode::UnknownMemberId)?;
         if member.epoch != request.generation_id {
-            return Err(ResponseError::IllegalGeneration);
+            return Err(ErrorCode::IllegalGeneration);
         }
         self.heard_of(env, &member.id, Some(classic.session_timeout));
         let waits = || {
@@ -209,7 +209,7 @@ impl ConsumerGroup {
             || (member.state == MemberState::UnreleasedPartitions && !waits())
         {
             self.expect_join(env, &member);
-            return Err(ResponseError::RebalanceInProgress);
+            return Err(ErrorCode::RebalanceInProgress);
         }
         Ok(())
     }

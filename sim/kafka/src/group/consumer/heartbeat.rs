@@ -1,8 +1,5 @@
 //! ConsumerGroupHeartbeat.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
-use proto_kafka::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use rand_core::Rng;
 
 use super::member::{LEAVE, LEAVE_STATIC};
@@ -10,23 +7,26 @@ use super::reconcile::{is_subset, reconcile};
 use super::upgrade::names;
 use super::{ConsumerGroup, ConsumerMember, Partitions, records};
 use crate::coordinator::{Context, Record, Token};
+use crate::error::ErrorCode;
 use crate::group::classic::{State, random_uuid};
 use crate::group::env::{Env, text};
 use crate::group::observe::{see_assignment, see_ownership};
 use crate::group::{Assignor, Group, GroupShard};
+use crate::protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
+use crate::protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
 /// The first version in which members choose their ids.
 const OWN_MEMBER_ID: i16 = 1;
 
 /// An error, with what a client's log says of it.
-pub(super) type Refused = (ResponseError, String);
+pub(super) type Refused = (ErrorCode, String);
 
-pub(super) fn refused<T>(error: ResponseError, why: impl Into<String>) -> Result<T, Refused> {
+pub(super) fn refused<T>(error: ErrorCode, why: impl Into<String>) -> Result<T, Refused> {
     Err((error, why.into()))
 }
 
 /// Adds a reason to an error that has none.
-pub(super) fn plain(error: ResponseError) -> Refused {
+pub(super) fn plain(error: ErrorCode) -> Refused {
     (error, error.to_string())
 }
 
@@ -73,7 +73,7 @@ impl GroupShard {
             Some(Group::Consumer(group)) => (group, None),
             None if joins => (ConsumerGroup::new(id), None),
             None => {
-                return refused(ResponseError::GroupIdNotFound, format!("Consumer group {id} not found."));
+                return refused(ErrorCode::GroupIdNotFound, format!("Consumer group {id} not found."));
             }
             Some(Group::Classic(mut classic)) => {
                 let found = if joins && classic.state == State::Empty {
@@ -82,7 +82,7 @@ impl GroupShard {
                 } else if joins {
                     ConsumerGroup::upgrade(&mut env, &mut classic, &mut records)
                 } else {
-                    refused(ResponseError::GroupIdNotFound, format!("Group {id} is not a consumer group."))
+                    refused(ErrorCode::GroupIdNotFound, format!("Group {id} is not a consumer group."))
                 };
                 match found {
                     Ok(group) => (group, Some(classic)),
@@ -148,14 +148,14 @@ impl ConsumerGroup {
             Some(instance) if joins => self.joining_static_member(id, instance, false, records)?,
             Some(instance) => {
                 let member = self.static_member(instance).ok_or_else(|| {
-                    (ResponseError::UnknownMemberId, format!("Instance id {instance} is unknown."))
+                    (ErrorCode::UnknownMemberId, format!("Instance id {instance} is unknown."))
                 })?;
                 if member.id != id {
                     let why = format!(
                         "Static member {id} with instance id {instance} was fenced by member {}.",
                         member.id
                     );
-                    return refused(ResponseError::FencedInstanceId, why);
+                    return refused(ErrorCode::FencedInstanceId, why);
                 }
                 validate_epoch(member, request.member_epoch, owned.as_ref())?;
                 member.clone()
@@ -213,7 +213,7 @@ impl ConsumerGroup {
         let max = env.config.consumer_max_size;
         if self.members.len() >= max && !self.members.contains_key(id) {
             let why = format!("The consumer group has reached its maximum capacity of {max} members.");
-            return refused(ResponseError::GroupMaxSizeReached, why);
+            return refused(ErrorCode::GroupMaxSizeReached, why);
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl ConsumerGroup {
             None if epoch == 0 => Ok(ConsumerMember::new(id)),
             None => {
                 let why = format!("Member {id} is not a member of group {}.", self.id);
-                refused(ResponseError::UnknownMemberId, why)
+                refused(ErrorCode::UnknownMemberId, why)
             }
         }
     }
@@ -253,7 +253,7 @@ impl ConsumerGroup {
                 "Static member {id} with instance id {instance} cannot join the group because the instance id is owned by {} member.",
                 existing.id
             );
-            return refused(ResponseError::UnreleasedInstanceId, why);
+            return refused(ErrorCode::UnreleasedInstanceId, why);
         }
         let replacement =
             ConsumerMember { id: id.to_owned(), epoch: 0, previous_epoch: 0, ..existing.clone() };
@@ -347,12 +347,12 @@ fn validate_epoch(member: &ConsumerMember, epoch: i32, owned: Option<&Partitions
         "The consumer group member has a {kind} member epoch ({epoch}) than the one known by the group coordinator ({}). The member must abandon all its partitions and rejoin.",
         member.epoch
     );
-    refused(ResponseError::FencedMemberEpoch, why)
+    refused(ErrorCode::FencedMemberEpoch, why)
 }
 
 /// `GroupCoordinatorService.throwIfConsumerGroupHeartbeatRequestIsInvalid`.
 fn validate(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(), Refused> {
-    let invalid = |why: &str| refused(ResponseError::InvalidRequest, why);
+    let invalid = |why: &str| refused(ErrorCode::InvalidRequest, why);
     let epoch = request.member_epoch;
     if (version >= OWN_MEMBER_ID || epoch > 0 || epoch == LEAVE) && request.member_id.is_empty() {
         return invalid("MemberId can't be empty.");
@@ -385,7 +385,7 @@ fn validate(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(),
     }
     if let Some(name) = request.server_assignor.as_deref().filter(|name| Assignor::of(name).is_none()) {
         let why = format!("ServerAssignor {name} is not supported. Supported assignors: uniform, range.");
-        return refused(ResponseError::UnsupportedAssignor, why);
+        return refused(ErrorCode::UnsupportedAssignor, why);
     }
     Ok(())
 }

@@ -1,15 +1,14 @@
 //! Members that leave, and members that are fenced.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
-
 use super::heartbeat::{Refused, refused};
 use super::member::LEAVE_STATIC;
 use super::{ConsumerGroup, ConsumerMember, Partitions, records};
 use crate::cluster::observe::Removal;
 use crate::coordinator::Record;
+use crate::error::ErrorCode;
 use crate::group::env::{Env, text};
 use crate::group::{Group, GroupShard};
+use crate::protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
 impl GroupShard {
     /// A member says that it leaves, or that it leaves for now.
@@ -20,7 +19,7 @@ impl GroupShard {
     ) -> Result<ConsumerGroupHeartbeatResponse, Refused> {
         let (id, member) = (request.group_id.as_str(), request.member_id.as_str());
         let Some(Group::Consumer(group)) = self.groups.get(id) else {
-            return refused(ResponseError::GroupIdNotFound, format!("Group {id} not found."));
+            return refused(ErrorCode::GroupIdNotFound, format!("Group {id} not found."));
         };
         let found = match request.instance_id.as_deref() {
             None => group.members.get(member).map(|found| found.id.clone()),
@@ -28,14 +27,14 @@ impl GroupShard {
                 let found = group.static_member(instance);
                 if found.is_some_and(|found| found.id != member) {
                     let why = format!("Static member {member} with instance id {instance} was fenced.");
-                    return refused(ResponseError::FencedInstanceId, why);
+                    return refused(ErrorCode::FencedInstanceId, why);
                 }
                 found.map(|found| found.id.clone())
             }
         };
         let Some(found) = found else {
             let why = format!("Member {member} is not a member of group {id}.");
-            return refused(ResponseError::UnknownMemberId, why);
+            return refused(ErrorCode::UnknownMemberId, why);
         };
         if request.instance_id.is_some() && request.member_epoch == LEAVE_STATIC {
             let records = group.members.get(&found).map(|member| group.left_for_now(member));

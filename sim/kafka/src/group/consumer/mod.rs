@@ -19,12 +19,13 @@ mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_kafka::error::ResponseError;
 use uuid::Uuid;
 
-use crate::coordinator::{Record, Topics};
 use member::LEAVE;
 use records::{ConsumerRecord, RegexValue};
+
+use crate::coordinator::{Record, Topics};
+use crate::error::ErrorCode;
 
 pub(crate) use member::{ConsumerMember, MemberState};
 
@@ -214,8 +215,8 @@ impl ConsumerGroup {
         self.owners.contains_key(&(topic, partition))
     }
 
-    fn member(&self, id: &str) -> Result<&ConsumerMember, ResponseError> {
-        self.members.get(id).ok_or(ResponseError::UnknownMemberId)
+    fn member(&self, id: &str) -> Result<&ConsumerMember, ErrorCode> {
+        self.members.get(id).ok_or(ErrorCode::UnknownMemberId)
     }
 
     fn static_member(&self, instance: &str) -> Option<&ConsumerMember> {
@@ -223,10 +224,10 @@ impl ConsumerGroup {
     }
 
     /// The member of a request of the classic protocol.
-    fn find(&self, id: &str, instance: Option<&str>) -> Result<&ConsumerMember, ResponseError> {
+    fn find(&self, id: &str, instance: Option<&str>) -> Result<&ConsumerMember, ErrorCode> {
         let Some(instance) = instance else { return self.member(id) };
-        let member = self.static_member(instance).ok_or(ResponseError::UnknownMemberId)?;
-        if member.id == id { Ok(member) } else { Err(ResponseError::FencedInstanceId) }
+        let member = self.static_member(instance).ok_or(ErrorCode::UnknownMemberId)?;
+        if member.id == id { Ok(member) } else { Err(ErrorCode::FencedInstanceId) }
     }
 
     /// Checks a commit of offsets (`ConsumerGroup.validateOffsetCommit`).
@@ -237,7 +238,7 @@ impl ConsumerGroup {
         epoch: i32,
         transactional: bool,
         version: i16,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), ErrorCode> {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
         }
@@ -246,13 +247,13 @@ impl ConsumerGroup {
         }
         let member = self.member(member)?;
         if !transactional && !member.is_classic() && version < 9 {
-            return Err(ResponseError::UnsupportedVersion);
+            return Err(ErrorCode::UnsupportedVersion);
         }
         validate_epoch(epoch, member)
     }
 
     /// Checks a fetch of offsets (`ConsumerGroup.validateOffsetFetch`).
-    pub(crate) fn validate_fetch(&self, member: Option<&str>, epoch: i32) -> Result<(), ResponseError> {
+    pub(crate) fn validate_fetch(&self, member: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
         match member {
             None if epoch < 0 => Ok(()),
             member => validate_epoch(epoch, self.member(member.unwrap_or_default())?),
@@ -313,9 +314,9 @@ fn hash_of(topics: &Topics, names: impl IntoIterator<Item = String>) -> i64 {
     if any { hash.cast_signed() } else { 0 }
 }
 
-fn validate_epoch(epoch: i32, member: &ConsumerMember) -> Result<(), ResponseError> {
+fn validate_epoch(epoch: i32, member: &ConsumerMember) -> Result<(), ErrorCode> {
     if epoch == member.epoch {
         return Ok(());
     }
-    Err(if member.is_classic() { ResponseError::IllegalGeneration } else { ResponseError::StaleMemberEpoch })
+    Err(if member.is_classic() { ErrorCode::IllegalGeneration } else { ErrorCode::StaleMemberEpoch })
 }

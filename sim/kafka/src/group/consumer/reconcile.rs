@@ -1,10 +1,10 @@
 //! The next step of a member towards its target (Kafka's `CurrentAssignmentBuilder`).
 
-use proto_kafka::error::ResponseError;
 use uuid::Uuid;
 
 use super::records::collect;
 use super::{ConsumerMember, MemberState, Partitions};
+use crate::error::ErrorCode;
 
 /// The pairs of topic and partition.
 fn pairs(partitions: &Partitions) -> impl Iterator<Item = (Uuid, i32)> + '_ {
@@ -32,7 +32,7 @@ pub(super) fn reconcile(
     target: &Partitions,
     owned: Option<&Partitions>,
     is_taken: impl Fn(Uuid, i32) -> bool,
-) -> Result<ConsumerMember, ResponseError> {
+) -> Result<ConsumerMember, ErrorCode> {
     if member.is_reconciled(epoch) {
         return Ok(member.clone());
     }
@@ -48,7 +48,7 @@ pub(super) fn reconcile(
         // It takes the next epoch even if more is to be revoked, so that its timeout begins again.
         MemberState::UnrevokedPartitions => member.epoch.wrapping_add(1),
         MemberState::Unknown if owned.is_none_or(|owned| !owned.is_empty()) => {
-            return Err(ResponseError::FencedMemberEpoch);
+            return Err(ErrorCode::FencedMemberEpoch);
         }
         MemberState::Unknown => epoch,
     };
@@ -142,7 +142,7 @@ mod tests {
     fn a_member_of_unknown_state_is_fenced_unless_it_has_nothing() {
         let unknown = ConsumerMember { state: MemberState::Unknown, ..member(10, &[1]) };
         let refused = reconcile(&unknown, 11, &of(&[1]), None, |_, _| false);
-        assert_eq!(refused, Err(ResponseError::FencedMemberEpoch));
+        assert_eq!(refused, Err(ErrorCode::FencedMemberEpoch));
         assert_eq!(step(&unknown, 11, &[1], Some(&[]), &[1]).state, MemberState::Stable);
     }
 }

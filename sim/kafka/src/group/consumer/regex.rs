@@ -5,12 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use proto_kafka::error::ResponseError;
-
 use super::heartbeat::{Refused, refused};
 use super::records::{self, RegexValue};
 use super::{ConsumerGroup, ConsumerMember, hash_of};
 use crate::coordinator::Record;
+use crate::error::ErrorCode;
 use crate::group::env::Env;
 
 /// The time between two evaluations of a group's expressions (`REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`).
@@ -41,7 +40,7 @@ impl ConsumerGroup {
                 Err(error) => {
                     let why =
                         format!("SubscribedTopicRegex `{new}` is not a valid regular expression: {error}.");
-                    refused(ResponseError::InvalidRegularExpression, why)
+                    refused(ErrorCode::InvalidRegularExpression, why)
                 }
             },
             Some(new) => Ok(self.regexes.contains_key(new)),

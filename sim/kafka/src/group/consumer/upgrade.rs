@@ -1,12 +1,11 @@
 //! From the classic protocol to `consumer`: a member with the new protocol joins a classic group.
 
-use proto_kafka::error::ResponseError;
-
 use super::heartbeat::{Refused, refused};
 use super::member::ClassicMetadata;
 use super::records::{self, MemberValue, collect};
 use super::{ConsumerGroup, ConsumerMember, Partitions, hash_of};
 use crate::coordinator::{Record, RecordError, Topics};
+use crate::error::ErrorCode;
 use crate::group::classic::{ClassicGroup, Member};
 use crate::group::env::Env;
 use crate::group::{Group, subscription};
@@ -22,7 +21,7 @@ impl ConsumerGroup {
         let id = id.as_str();
         let cannot = |why: &str| {
             let why = format!("Cannot upgrade classic group {id} to consumer group because {why}.");
-            refused(ResponseError::GroupIdNotFound, why)
+            refused(ErrorCode::GroupIdNotFound, why)
         };
         if !env.config.consumer_migration_policy.upgrades() {
             return cannot("online upgrade is disabled");
@@ -37,7 +36,7 @@ impl ConsumerGroup {
         classic.upgraded(env);
         if classic.protocol.is_none() {
             // Before the first generation. Kafka has no name for this error either.
-            return refused(ResponseError::UnknownServerError, ResponseError::UnknownServerError.to_string());
+            return refused(ErrorCode::UnknownServerError, ErrorCode::UnknownServerError.to_string());
         }
         let mut group = Self::new(id);
         (group.epoch, group.assignment_epoch) = (classic.generation, classic.generation);

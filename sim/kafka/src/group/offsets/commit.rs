@@ -1,22 +1,22 @@
 //! OffsetCommit and TxnOffsetCommit.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::offset_commit_response::{
-    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
-};
-use proto_kafka::messages::txn_offset_commit_response::{
-    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
-};
-use proto_kafka::messages::{
-    OffsetCommitRequest, OffsetCommitResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
-};
 use uuid::Uuid;
 
 use crate::cluster::observe::Event;
 use crate::coordinator::{Context, Producer, Record, Token};
+use crate::error::ErrorCode;
 use crate::group::classic::{ClassicGroup, State};
 use crate::group::records::{self, OffsetValue};
 use crate::group::{Group, GroupShard, refusal};
+use crate::protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use crate::protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use crate::protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+};
 
 /// The first version that members of the `consumer` protocol may use.
 const MEMBER_EPOCH: i16 = 9;
@@ -84,12 +84,12 @@ impl GroupShard {
     }
 
     /// Refuses all partitions that exist; those that do not are refused for that.
-    fn refused_commit(&self, request: &OffsetCommitRequest, error: ResponseError) -> OffsetCommitResponse {
+    fn refused_commit(&self, request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse {
         let mut refused = refusal::offset_commit(request, error);
         for topic in &mut refused.topics {
             for partition in &mut topic.partitions {
                 if !self.topics.contains(&topic.name, partition.partition_index) {
-                    partition.error_code = ResponseError::UnknownTopicOrPartition.code();
+                    partition.error_code = ErrorCode::UnknownTopicOrPartition.code();
                 }
             }
         }
@@ -104,7 +104,7 @@ impl GroupShard {
         request: &TxnOffsetCommitRequest,
     ) {
         let validated = if request.group_id.is_empty() {
-            Err(ResponseError::InvalidGroupId)
+            Err(ErrorCode::InvalidGroupId)
         } else {
             self.validate_transactional_commit(now, context, request)
         };
@@ -153,13 +153,13 @@ impl GroupShard {
         topic: &str,
         partition: i32,
         value: &OffsetValue,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), ErrorCode> {
         if !self.topics.contains(topic, partition) {
-            return Err(ResponseError::UnknownTopicOrPartition);
+            return Err(ErrorCode::UnknownTopicOrPartition);
         }
         // Kafka counts UTF-16 code units.
         if value.metadata.encode_utf16().count() > self.config.offset_metadata_max {
-            return Err(ResponseError::OffsetMetadataTooLarge);
+            return Err(ErrorCode::OffsetMetadataTooLarge);
         }
         let Committer { group, member, epoch, producer_id } = *committer;
         records.push(records::offset(group, topic, partition, Some(value)));
@@ -181,17 +181,13 @@ impl GroupShard {
         now: i64,
         context: &Context,
         request: &OffsetCommitRequest,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), ErrorCode> {
         let epoch = request.generation_id_or_member_epoch;
         let (member, instance) = (request.member_id.as_str(), request.group_instance_id.as_deref());
         if !self.groups.contains_key(request.group_id.as_str()) {
             if epoch >= 0 {
                 let modern = context.api_version >= MEMBER_EPOCH;
-                return Err(if modern {
-                    ResponseError::GroupIdNotFound
-                } else {
-                    ResponseError::IllegalGeneration
-                });
+                return Err(if modern { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration });
             }
             // A group that only stores offsets.
             self.create_classic(&request.group_id, now);
@@ -209,7 +205,7 @@ impl GroupShard {
                 let _ = &mut env;
                 group.validate_commit(member, instance, epoch, false, context.api_version)
             }
-            None => Err(ResponseError::GroupIdNotFound),
+            None => Err(ErrorCode::GroupIdNotFound),
         }
     }
 
@@ -218,12 +214,12 @@ impl GroupShard {
         now: i64,
         context: &Context,
         request: &TxnOffsetCommitRequest,
-    ) -> Result<(), ResponseError> {
+    ) -> Result<(), ErrorCode> {
         let (member, instance) = (request.member_id.as_str(), request.group_instance_id.as_deref());
         let generation = request.generation_id;
         if !self.groups.contains_key(request.group_id.as_str()) {
             if generation >= 0 {
-                return Err(ResponseError::IllegalGeneration);
+                return Err(ErrorCode::IllegalGeneration);
             }
             self.create_classic(&request.group_id, now);
         }
@@ -233,10 +229,10 @@ impl GroupShard {
                 .validate_commit(member, instance, generation, true, context.api_version)
                 // Old clients do not know the error of the new protocol.
                 .map_err(|error| match error {
-                    ResponseError::StaleMemberEpoch => ResponseError::IllegalGeneration,
+                    ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
                     other => other,
                 }),
-            None => Err(ResponseError::IllegalGeneration),
+            None => Err(ErrorCode::IllegalGeneration),
         }
     }
 

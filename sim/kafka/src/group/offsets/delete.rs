@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::offset_delete_request::OffsetDeleteRequestTopic;
-use proto_kafka::messages::offset_delete_response::{
-    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
-};
-use proto_kafka::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
-
 use crate::coordinator::{Record, Token, Topics};
+use crate::error::ErrorCode;
 use crate::group::classic::State;
 use crate::group::{Group, GroupShard, records};
+use crate::protocol::messages::offset_delete_request::OffsetDeleteRequestTopic;
+use crate::protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use crate::protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
 impl GroupShard {
     pub(crate) fn offset_delete(&mut self, now: i64, token: Token, request: &OffsetDeleteRequest) {
@@ -27,9 +26,9 @@ impl GroupShard {
             let partitions = topic.partitions.iter().map(|partition| {
                 let index = partition.partition_index;
                 let result = if !self.topics.contains(&topic.name, index) {
-                    Err(ResponseError::UnknownTopicOrPartition)
+                    Err(ErrorCode::UnknownTopicOrPartition)
                 } else if subscribed {
-                    Err(ResponseError::GroupSubscribedToTopic)
+                    Err(ErrorCode::GroupSubscribedToTopic)
                 } else {
                     let at = (topic.name.to_string(), index);
                     if self.offsets.is_committed(group, &at) || self.offsets.is_open(group, &at) {
@@ -50,17 +49,17 @@ impl GroupShard {
         self.out.reply(token, OffsetDeleteResponse::default().with_topics(topics).into());
     }
 
-    fn validate_offset_delete(&self, group: &str) -> Result<(), ResponseError> {
+    fn validate_offset_delete(&self, group: &str) -> Result<(), ErrorCode> {
         if group.is_empty() {
-            return Err(ResponseError::InvalidGroupId);
+            return Err(ErrorCode::InvalidGroupId);
         }
         match self.groups.get(group) {
             // Members of unknown protocols may use any topic.
             Some(Group::Classic(group)) if group.state != State::Empty && !group.is_of_consumers() => {
-                Err(ResponseError::NonEmptyGroup)
+                Err(ErrorCode::NonEmptyGroup)
             }
             Some(_) => Ok(()),
-            None => Err(ResponseError::GroupIdNotFound),
+            None => Err(ErrorCode::GroupIdNotFound),
         }
     }
 

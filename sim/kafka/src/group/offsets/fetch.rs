@@ -1,18 +1,17 @@
 //! OffsetFetch.
 
-use proto_kafka::error::ResponseError;
-use proto_kafka::messages::offset_fetch_request::OffsetFetchRequestGroup;
-use proto_kafka::messages::offset_fetch_response::{
+use super::{Offsets, Partition};
+use crate::coordinator::{Context, Token};
+use crate::error::ErrorCode;
+use crate::group::env::text;
+use crate::group::{Group, GroupRequest, GroupShard};
+use crate::protocol::StrBytes;
+use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use crate::protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use proto_kafka::messages::{OffsetFetchRequest, OffsetFetchResponse};
-use proto_kafka::protocol::StrBytes;
-
-use super::{Offsets, Partition};
-use crate::coordinator::{Context, Token};
-use crate::group::env::text;
-use crate::group::{Group, GroupRequest, GroupShard};
+use crate::protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 
 /// The first version with several groups.
 const GROUPS: i16 = 8;
@@ -86,7 +85,7 @@ impl GroupShard {
     }
 
     /// An unknown group, or one without offsets, has -1 everywhere, and no error.
-    fn fetch(&self, question: &Question<'_>) -> Result<Vec<OffsetFetchResponseTopics>, ResponseError> {
+    fn fetch(&self, question: &Question<'_>) -> Result<Vec<OffsetFetchResponseTopics>, ErrorCode> {
         if let Some(Group::Consumer(group)) = self.groups.get(question.group) {
             group.validate_fetch(question.member, question.epoch)?;
         }
@@ -127,7 +126,7 @@ impl GroupShard {
             .with_committed_leader_epoch(-1)
             .with_metadata(Some(StrBytes::default()));
         if question.stable && self.offsets.is_open(question.group, at) {
-            return response.with_error_code(ResponseError::UnstableOffsetCommit.code());
+            return response.with_error_code(ErrorCode::UnstableOffsetCommit.code());
         }
         let offsets = self.asked(question).committed.get(question.group).filter(|_| known);
         match offsets.and_then(|offsets| offsets.get(at)) {
