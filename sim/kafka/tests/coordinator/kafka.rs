@@ -1,22 +1,26 @@
 //! The process of Kafka's own state machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use proto_kafka::messages::{
-    ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-};
+use proto_kafka::messages::*;
 use proto_kafka::protocol::{Decodable, Encodable};
 
 use crate::clients::{folder, run};
 
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The version of both requests.
+/// The version of ConsumerGroupHeartbeat and ConsumerGroupDescribe.
 const VERSION: i16 = 1;
+
+/// The version of DescribeGroups.
+const DESCRIBE: i16 = 6;
 
 pub struct Kafka {
     process: Child,
@@ -24,9 +28,10 @@ pub struct Kafka {
     responses: BufReader<ChildStdout>,
 }
 
-impl Kafka {
-    /// Starts it, after it has been fetched and compiled.
-    pub fn start() -> Self {
+/// The folder of the compiled program and the jars it needs. They are fetched and compiled by the first who asks.
+fn program() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
         let folder = folder("kafka-coordinator-4.1.1");
         fs::write(folder.join("pom.xml"), include_str!("java/pom.xml")).expect("a file");
         let mark = folder.join("fetched");
@@ -41,13 +46,21 @@ impl Kafka {
         let mut compile = Command::new("javac");
         compile.args(["-d", "classes", "-cp", "lib/*"]).arg(&source);
         run(compile.current_dir(&folder), LONGEST);
+        folder
+    })
+}
+
+impl Kafka {
+    /// Starts it. What it reports as errors goes to a file of this name, beside the program.
+    pub fn start(errors: &str) -> Self {
+        let folder = program();
         let mut process = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-cp", "lib/*:classes"])
             .arg("org.apache.kafka.coordinator.group.Groups")
-            .current_dir(&folder)
+            .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(fs::File::create(folder.join("errors")).expect("a file"))
+            .stderr(fs::File::create(folder.join(errors)).expect("a file"))
             .spawn()
             .expect("Java starts");
         let commands = process.stdin.take().expect("a pipe");
@@ -61,19 +74,16 @@ impl Kafka {
             let mut response = String::new();
             let length = self.responses.read_line(&mut response).expect("it responds");
             assert!(length > 0, "it has ended after {command}; its errors are in the folder of its classes");
-            let response = response.trim();
             // The JVM may warn on the same stream.
-            if response == "ok"
-                || (!response.is_empty() && response.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            {
-                return response.to_owned();
+            if let Some(response) = response.strip_prefix("> ") {
+                return response.trim().to_owned();
             }
         }
     }
 
-    /// Begins with no groups, at time 0.
-    pub fn begin(&mut self) {
-        assert_eq!(self.ask("new"), "ok");
+    /// Begins with no groups, at time 0. A classic group has at most this many members.
+    pub fn begin(&mut self, max_size: usize) {
+        assert_eq!(self.ask(&format!("new {max_size}")), "ok");
     }
 
     pub fn pass(&mut self, milliseconds: i64) {
@@ -88,16 +98,49 @@ impl Kafka {
     }
 
     pub fn heartbeat(&mut self, request: &ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
-        let mut bytes = BytesMut::new();
-        request.encode(&mut bytes, VERSION).expect("a request");
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let response = self.ask(&format!("heartbeat {hex}"));
-        ConsumerGroupHeartbeatResponse::decode(&mut unhex(&response), VERSION).expect("a response")
+        let response = self.ask(&format!("heartbeat {}", hex(request, VERSION)));
+        read(&response, VERSION)
     }
 
     pub fn describe(&mut self, group: &str) -> ConsumerGroupDescribeResponse {
         let response = self.ask(&format!("describe {group}"));
-        ConsumerGroupDescribeResponse::decode(&mut unhex(&response), VERSION).expect("a response")
+        read(&response, VERSION)
+    }
+
+    /// Sends a JoinGroup request, which [`Kafka::answers`] answers.
+    pub fn join(&mut self, token: u64, version: i16, client_id: &str, request: &JoinGroupRequest) {
+        let command = format!("join {token} {version} {client_id} {}", hex(request, version));
+        assert_eq!(self.ask(&command), "ok");
+    }
+
+    /// Sends a SyncGroup request, which [`Kafka::answers`] answers.
+    pub fn sync(&mut self, token: u64, version: i16, request: &SyncGroupRequest) {
+        assert_eq!(self.ask(&format!("sync {token} {version} {}", hex(request, version))), "ok");
+    }
+
+    /// The responses to JoinGroup and SyncGroup since the last call, by their tokens.
+    pub fn answers(&mut self) -> BTreeMap<u64, Bytes> {
+        let answers = self.ask("answers");
+        let answer = |answer: &str| {
+            let (token, response) = answer.split_once(':').expect("a token and a response");
+            (token.parse().expect("a token"), unhex(response))
+        };
+        answers.split_whitespace().map(answer).collect()
+    }
+
+    pub fn classic_heartbeat(&mut self, version: i16, request: &HeartbeatRequest) -> HeartbeatResponse {
+        let response = self.ask(&format!("beat {version} {}", hex(request, version)));
+        read(&response, version)
+    }
+
+    pub fn leave(&mut self, version: i16, request: &LeaveGroupRequest) -> LeaveGroupResponse {
+        let response = self.ask(&format!("leave {version} {}", hex(request, version)));
+        read(&response, version)
+    }
+
+    pub fn describe_classic(&mut self, group: &str) -> DescribeGroupsResponse {
+        let response = self.ask(&format!("describe-classic {group}"));
+        read(&response, DESCRIBE)
     }
 }
 
@@ -106,6 +149,16 @@ impl Drop for Kafka {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn hex(message: &impl Encodable, version: i16) -> String {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes, version).expect("a request");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read<T: Decodable>(text: &str, version: i16) -> T {
+    T::decode(&mut unhex(text), version).expect("a response")
 }
 
 fn unhex(text: &str) -> Bytes {

@@ -1,7 +1,8 @@
-//! Random heartbeats of the `consumer` protocol, to the state machine of groups and to Kafka's own: `GroupMetadataManager`
-//! of 4.1.1, in the frame of its own tests (`GroupMetadataManagerTestContext`), which Maven fetches. Both have a clock that
-//! the test advances.
+//! Random requests of both group protocols, to the state machine of groups and to Kafka's own: `GroupMetadataManager` of
+//! 4.1.1, in the frame of its own tests (`GroupMetadataManagerTestContext`), which Maven fetches. Both have a clock that
+//! the test advances. Here are the heartbeats of the `consumer` protocol; the classic protocol is in [`classic`].
 
+mod classic;
 #[path = "../../../../tests/common/clients/mod.rs"]
 #[allow(dead_code)] // What other tests use.
 mod clients;
@@ -139,7 +140,7 @@ fn request(beat: &Beat, members: &[Member]) -> ConsumerGroupHeartbeatRequest {
 fn compare(kafka: &mut Kafka, seed: u64, steps: u64) -> Result<(u64, u64), String> {
     let mut draw = Draw::new(seed);
     let mut bench = Bench::new();
-    kafka.begin();
+    kafka.begin(i32::MAX as usize);
     let mut topics = vec![("a", 1, 4), ("b", 2, 2)];
     bench.change_topics(&topics);
     kafka.topics(&topics);
@@ -222,7 +223,7 @@ fn random_heartbeats_have_the_same_responses_and_effects_in_kafkas_own_state_mac
     let first = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
     let groups = setting("EXACTLYONCE_DIFFERENTIAL_GROUPS", 200);
     println!("EXACTLYONCE_DIFFERENTIAL_SEED={first} EXACTLYONCE_DIFFERENTIAL_GROUPS={groups}");
-    let mut kafka = Kafka::start();
+    let mut kafka = Kafka::start("errors-consumer");
     let (mut requests, mut errors) = (0, 0);
     let mut different = Vec::new();
     for seed in first..first + groups {

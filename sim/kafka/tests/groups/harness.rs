@@ -23,6 +23,8 @@ pub struct Bench {
     pub shard: GroupShard,
     pub config: GroupConfig,
     pub topics: Arc<Topics>,
+    /// How the clients of the next requests call themselves.
+    pub client_id: String,
     rng: ChaCha8Rng,
     pub now: i64,
     next: u64,
@@ -85,6 +87,7 @@ impl Bench {
             shard,
             config,
             topics,
+            client_id: "client".to_owned(),
             rng: ChaCha8Rng::seed_from_u64(7),
             now,
             next: 0,
@@ -146,7 +149,7 @@ impl Bench {
         self.next += 1;
         self.versions.insert(token, version);
         let context = Context {
-            client_id: "client".to_owned(),
+            client_id: self.client_id.clone(),
             client_host: "/127.0.0.1".to_owned(),
             api_version: version,
         };
