@@ -8,3 +8,4 @@ mod observer;
 mod offsets;
 #[path = "../recorder/mod.rs"]
 mod recorder;
+mod static_members;

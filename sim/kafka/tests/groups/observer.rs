@@ -7,12 +7,13 @@ use proto_kafka::messages::*;
 use simulated_kafka::cluster::observe::Event;
 use simulated_kafka::types::NodeId;
 
-use crate::classic::{self, REBALANCE, SESSION, heartbeat, join, leave, member_id, static_join, sync};
+use crate::classic::{self, REBALANCE, SESSION, heartbeat, join, leave, member_id, sync};
 use crate::consumer::{joins, keeps, owns, pair, static_joins};
 use crate::harness::{Bench, GROUP, answer, code, text};
 use crate::migration::{all_of_a, classic_member};
 use crate::offsets::{commit, commit_error, in_transaction};
 use crate::recorder::Recorder;
+use crate::static_members::static_join;
 
 /// Changes of a group and of its members.
 fn changes() -> (Bench, Arc<Recorder>) {

@@ -120,8 +120,8 @@ impl ClassicGroup {
         }
         if self.pending_join.contains_key(id) {
             if join.instance().is_some() {
-                // Kafka throws an IllegalStateException here.
-                join.refuse(env, id, ErrorCode::UnknownServerError);
+                // Kafka throws an IllegalStateException here, and does not know any more whose request it was.
+                join.refuse(env, "", ErrorCode::UnknownServerError);
             } else {
                 self.add_member(env, join, id.to_owned());
             }

@@ -260,7 +260,8 @@ impl ClassicGroup {
         self.protocol_type.as_deref() == Some(protocol_type) && protocols.iter().any(|(name, _)| all(name))
     }
 
-    /// The protocol that most members prefer, of those that all support.
+    /// The protocol that most members prefer, of those that all support. Of two with as many votes it is the first in Kafka's
+    /// hash table of them.
     pub(crate) fn select_protocol(&self) -> Option<String> {
         let all = |name: &str| self.members.values().all(|member| member.metadata(name).is_some());
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -269,7 +270,8 @@ impl ClassicGroup {
             *votes.entry(vote?).or_default() += 1;
         }
         let most = votes.values().copied().max()?;
-        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
+        let first = votes.into_iter().filter(|(_, count)| *count == most).map(|(name, _)| name);
+        first.min_by_key(|name| place_in_hash_map(name)).map(str::to_owned)
     }
 
     /// What the members are subscribed to; `None` if it is not a group of consumers or they cannot be read.
@@ -363,5 +365,22 @@ impl ClassicGroup {
         let pending = self.pending_join.values().copied();
         let timers = self.join_timer.map(JoinTimer::at).into_iter().chain(self.sync_timer);
         sessions.chain(pending).chain(timers).min()
+    }
+}
+
+/// Where Java's `HashMap` has a text among a few others: in which of its first 16 buckets.
+fn place_in_hash_map(text: &str) -> u32 {
+    let hash = text.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+    (hash ^ (hash >> 16)) & 15
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place_in_hash_map;
+
+    #[test]
+    fn protocols_have_the_places_that_java_gives_them() {
+        let places = ["sticky", "range", "roundrobin", "cooperative-sticky"].map(place_in_hash_map);
+        assert_eq!(places, [8, 9, 10, 15]);
     }
 }

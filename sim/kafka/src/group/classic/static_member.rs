@@ -48,8 +48,7 @@ impl ClassicGroup {
         if self.is_leader(old) {
             self.leader = Some(new.to_owned());
         }
-        // The old member's id no longer counts among those whose SyncGroup is awaited. (Kafka leaves it there.)
-        self.pending_sync.remove(old);
+        // The old member's SyncGroup is still awaited, as in Kafka: if it was missing, the group rebalances when its time is over.
         if let Some(instance) = &removed.instance_id {
             self.static_members.insert(instance.clone(), new.to_owned());
         }
