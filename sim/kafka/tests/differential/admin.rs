@@ -1,5 +1,8 @@
 //! Topics and their configurations.
 
+use proto_kafka::messages::alter_configs_request::{
+    AlterConfigsResource as Replacement, AlterableConfig as Value,
+};
 use proto_kafka::messages::create_partitions_request::CreatePartitionsTopic;
 use proto_kafka::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use proto_kafka::messages::describe_configs_request::DescribeConfigsResource;
@@ -7,7 +10,7 @@ use proto_kafka::messages::incremental_alter_configs_request::{AlterConfigsResou
 use proto_kafka::messages::*;
 
 use crate::side::{Side, text, topic_name};
-use crate::steps::{Step, TOPICS};
+use crate::steps::{Resource, Step, TOPICS};
 
 /// Configurations whose values are compared.
 const COMPARED: [&str; 9] = [
@@ -22,13 +25,15 @@ const COMPARED: [&str; 9] = [
     "delete.retention.ms",
 ];
 
+/// What all topics have, because nothing else determines when a log is compacted.
+const LAG: (&str, &str) = ("min.compaction.lag.ms", "9000000000000");
+
 impl Side {
     pub async fn admin(&mut self, step: &Step) -> Vec<String> {
         match step {
             Step::Create { topic, partitions, replicas, configs, validate } => {
                 let name = self.name("t", *topic);
-                let lag = [("min.compaction.lag.ms", "9000000000000")];
-                let all = configs.iter().chain(&lag).map(|(name, value)| {
+                let all = configs.iter().chain(&[LAG]).map(|(name, value)| {
                     CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
                 });
                 let wanted = CreatableTopic::default()
@@ -116,6 +121,12 @@ impl Side {
                 }
                 vec![format!("{code} ")]
             }
+            Step::AlterAll { replaces, version, validate, resources } => {
+                let codes = self.alter_all(*replaces, *version, *validate, resources).await;
+                // Brokers learn of it later.
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                codes.iter().map(|code| format!("{code} ")).collect()
+            }
             Step::DescribeConfigs { topic } => {
                 let resource = DescribeConfigsResource::default()
                     .with_resource_type(2)
@@ -134,6 +145,57 @@ impl Side {
             }
             other => panic!("{other:?} is for others"),
         }
+    }
+
+    /// The error of each resource.
+    async fn alter_all(
+        &mut self,
+        replaces: bool,
+        version: i16,
+        validate: bool,
+        resources: &[Resource],
+    ) -> Vec<i16> {
+        let named = resources.iter().map(|resource| match resource {
+            Resource::Topic(topic, changes) => (2, self.name("t", *topic), changes),
+            Resource::Other(kind, name, changes) => (*kind, (*name).to_owned(), changes),
+        });
+        let named: Vec<_> = named.collect();
+        let node = self.any();
+        if replaces {
+            let resources = named.iter().map(|(kind, resource, changes)| {
+                let lag = (*kind == 2).then_some((0, LAG.0, Some(LAG.1)));
+                let values = changes.iter().copied().chain(lag);
+                let values = values.map(|(_, name, value)| {
+                    Value::default().with_name(text(name)).with_value(value.map(text))
+                });
+                Replacement::default()
+                    .with_resource_type(*kind)
+                    .with_resource_name(text(resource))
+                    .with_configs(values.collect())
+            });
+            let request = AlterConfigsRequest::default()
+                .with_resources(resources.collect())
+                .with_validate_only(validate);
+            let response = self.send(node, &request, version).await.expect("a response");
+            return response.responses.iter().map(|response| response.error_code).collect();
+        }
+        let resources = named.iter().map(|(kind, resource, changes)| {
+            let changes = changes.iter().map(|(operation, name, value)| {
+                AlterableConfig::default()
+                    .with_name(text(name))
+                    .with_config_operation(*operation)
+                    .with_value(value.map(text))
+            });
+            AlterConfigsResource::default()
+                .with_resource_type(*kind)
+                .with_resource_name(text(resource))
+                .with_configs(changes.collect())
+        });
+        let request = IncrementalAlterConfigsRequest::default()
+            .with_resources(resources.collect())
+            .with_validate_only(validate);
+        let response = self.send(node, &request, version).await.expect("a response");
+        response.responses.iter().map(|response| response.error_code).collect()
     }
 
     /// Waits until all topics have leaders, and all replicas that run are in sync.

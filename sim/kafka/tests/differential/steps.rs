@@ -105,6 +105,14 @@ pub enum Consumer {
     Describe,
 }
 
+/// A resource and the changes of its configuration: operations, names and values.
+#[derive(Clone, Debug)]
+pub enum Resource {
+    Topic(usize, Vec<(i8, &'static str, Option<&'static str>)>),
+    /// By its type and name.
+    Other(i8, &'static str, Vec<(i8, &'static str, Option<&'static str>)>),
+}
+
 #[derive(Clone, Debug)]
 pub enum Step {
     Create {
@@ -127,6 +135,13 @@ pub enum Step {
         topic: usize,
         operation: i8,
         config: (&'static str, &'static str),
+    },
+    /// Changes of several resources at once, incremental or in the old form, which replaces all of each.
+    AlterAll {
+        replaces: bool,
+        version: i16,
+        validate: bool,
+        resources: Vec<Resource>,
     },
     DescribeConfigs {
         topic: usize,
@@ -263,6 +278,15 @@ const CONFIGS: [(&str, &str); 30] = [
     ("delete.retention.ms", "60000"),
 ];
 
+/// Changes of brokers, which are only validated.
+const OF_BROKERS: [(&str, &str); 5] = [
+    ("log.retention.ms", "1000"),
+    ("log.retention.ms", "soon"),
+    ("message.max.bytes", "-1"),
+    ("min.insync.replicas", "1"),
+    ("node.id", "7"),
+];
+
 const NAMES: [&str; 6] = ["", ".", "..", "a b", "ä", "__consumer_offsets"];
 
 fn who(draw: &mut Draw) -> Who {
@@ -362,6 +386,32 @@ fn consumer(draw: &mut Draw) -> Step {
     Step::Consumer { group: GROUPS + draw.below(GROUPS), is_static, steps }
 }
 
+fn alter_all(draw: &mut Draw) -> Step {
+    let replaces = draw.chance(50);
+    let mut validate = draw.chance(10);
+    let mut resources = Vec::new();
+    for _ in 0..1 + draw.below(3) {
+        let of_topic = draw.chance(80);
+        let mut changes = Vec::new();
+        for _ in 0..draw.below(3) {
+            let (name, value) = if of_topic { draw.pick(&CONFIGS) } else { draw.pick(&OF_BROKERS) };
+            let value = (!draw.chance(8)).then_some(value);
+            changes.push((draw.pick(&[0, 0, 0, 1, 2]), name, value));
+        }
+        resources.push(if of_topic {
+            Resource::Topic(draw.below(TOPICS + 1), changes)
+        } else {
+            // What changes for brokers would remain.
+            validate = true;
+            let (kind, name) =
+                draw.pick(&[(4, ""), (4, "1"), (4, "2"), (4, "x"), (2, ""), (2, "a b"), (3, "t")]);
+            Resource::Other(kind, name, changes)
+        });
+    }
+    let version = if replaces { draw.pick(&[0, 1, 2]) } else { draw.pick(&[0, 1]) };
+    Step::AlterAll { replaces, version, validate, resources }
+}
+
 /// The next step. `kills` is whether brokers may be killed.
 pub fn step(draw: &mut Draw, kills: bool) -> Step {
     let topic = draw.below(TOPICS);
@@ -392,7 +442,8 @@ pub fn step(draw: &mut Draw, kills: bool) -> Step {
         34..40 => {
             Step::AddPartitions { topic, count: draw.pick(&[0, 1, 2, 3, 3, -1]), validate: draw.chance(20) }
         }
-        40..60 => {
+        40..50 => alter_all(draw),
+        50..60 => {
             Step::Alter { topic, operation: draw.pick(&[0, 0, 0, 1, 2, 3]), config: draw.pick(&CONFIGS) }
         }
         60..70 => Step::DescribeConfigs { topic },
