@@ -69,3 +69,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
