@@ -19,6 +19,12 @@ const MIN_IN_SYNC: &str = "min.insync.replicas";
 /// The type of a broker.
 pub(crate) const BROKER: i8 = 4;
 
+/// The operations of a change (`AlterConfigOp.OpType`).
+pub(crate) const SET: i8 = 0;
+pub(crate) const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+pub(crate) const SUBTRACT: i8 = 3;
+
 impl Controller {
     /// Changes configurations, or replaces them all. A response for each resource, in the order of the request.
     pub(super) fn alter_configs(
@@ -66,6 +72,7 @@ impl Controller {
                 let topic = image.topic(name).cloned();
                 // The changes are looked at before the topic is (`validateAlterConfig`).
                 let before = topic.as_ref().map(|topic| topic.configs.clone()).unwrap_or_default();
+                check_lists(&resource.configs)?;
                 if name.is_empty() {
                     let message = "Default topic resources are not allowed.";
                     return Err((ErrorCode::InvalidRequest, message.to_owned()));
@@ -90,6 +97,7 @@ impl Controller {
                     )
                 };
                 let before = image.broker_configs.get(&node).cloned().unwrap_or_default();
+                let lists = check_lists(&resource.configs);
                 let configs = altered(&before, &resource.configs, replace, |key, value| {
                     let topic_key =
                         config::KEYS.iter().find(|known| !key.is_empty() && known.broker_name == key);
@@ -101,10 +109,12 @@ impl Controller {
                 });
                 // A broker checks the values before the controller sees them, and refuses them with another error
                 // (KAFKA-13609; `ConfigAdminManager.validateBrokerConfigChange`).
-                let configs = configs.map_err(|(_, message)| (ErrorCode::InvalidRequest, message))?;
+                let configs =
+                    lists.and(configs).map_err(|(_, message)| (ErrorCode::InvalidRequest, message))?;
                 if self.settings.eligible_leader_replicas {
                     let is_changed = resource.configs.iter().any(|change| &*change.name == MIN_IN_SYNC)
-                        || replace && before.contains_key(MIN_IN_SYNC);
+                        // The whole cluster has one from the beginning (`maybeGenerateElrSafetyRecords`).
+                        || replace && (node.is_none() || before.contains_key(MIN_IN_SYNC));
                     check_min_in_sync(
                         node.is_some() && is_changed,
                         is_changed && !configs.contains_key(MIN_IN_SYNC),
@@ -128,6 +138,25 @@ fn check_min_in_sync(is_of_broker: bool, is_removed: bool) -> Result<(), (ErrorC
     Err((ErrorCode::InvalidConfig, message))
 }
 
+/// Elements are only appended to lists and removed from them, which Kafka looks at before all else.
+fn check_lists(changes: &[AlterableConfig]) -> Result<(), (ErrorCode, String)> {
+    let is_list =
+        |name: &str| config::by_name(name).is_some_and(|key| matches!(key.kind, config::Kind::ListOf(_)));
+    for change in changes {
+        let operation = match change.config_operation {
+            APPEND => "APPEND",
+            SUBTRACT => "SUBTRACT",
+            _ => continue,
+        };
+        if !is_list(&change.name) {
+            let name = change.name.as_str();
+            let message = format!("Can't {operation} to key {name} because its type is not LIST.");
+            return Err((ErrorCode::InvalidConfig, message));
+        }
+    }
+    Ok(())
+}
+
 fn altered(
     before: &BTreeMap<String, String>,
     changes: &[AlterableConfig],
@@ -146,18 +175,11 @@ fn altered(
             current.split(',').filter(|element| !element.is_empty()).map(str::to_owned).collect::<Vec<_>>()
         };
         let given = change.value.as_ref().map(|value| value.to_string());
-        let is_list = config::by_name(&name).is_some_and(|key| matches!(key.kind, config::Kind::ListOf(_)));
         let value = match (change.config_operation, given) {
-            (0, Some(value)) => Some(value),
-            (0, None) => return Err(invalid(format!("Null value not supported for : {name}"))),
-            (1, _) => None,
-            (2 | 3, _) if !is_list => {
-                return Err(invalid(format!(
-                    "Can't {} to key {name} because its type is not LIST.",
-                    if change.config_operation == 2 { "APPEND" } else { "SUBTRACT" }
-                )));
-            }
-            (2, Some(value)) => {
+            (SET, Some(value)) => Some(value),
+            (SET, None) => return Err(invalid(format!("Null value not supported for : {name}"))),
+            (DELETE, _) => None,
+            (APPEND, Some(value)) => {
                 let mut elements = current();
                 elements.extend(
                     value
@@ -168,7 +190,7 @@ fn altered(
                 );
                 Some(elements.join(","))
             }
-            (3, Some(value)) => {
+            (SUBTRACT, Some(value)) => {
                 let mut elements = current();
                 elements.retain(|element| !value.split(',').any(|gone| gone == element));
                 Some(elements.join(","))

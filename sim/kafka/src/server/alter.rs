@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Broker;
-use crate::controller::{BROKER, ControlRequest, ControlResponse, TOPIC};
+use crate::controller::{BROKER, ControlRequest, ControlResponse, DELETE, SET, SUBTRACT, TOPIC};
 use crate::error::ErrorCode;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Replaced;
 use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -20,13 +20,6 @@ use crate::types::NodeId;
 
 /// How long a broker waits for the controller.
 const WAIT: Duration = Duration::from_secs(30);
-
-/// The operations that set a value and that delete it.
-const SET: i8 = 0;
-const DELETE: i8 = 1;
-
-/// The highest number of an operation.
-const SUBTRACT: i8 = 3;
 
 pub(super) async fn alter(
     broker: &Arc<Broker>,
@@ -67,6 +60,12 @@ pub(super) async fn replace(
                 .with_error_message(response.error_message)
         });
     AlterConfigsResponse::default().with_responses(responses.collect())
+}
+
+/// Whether a request of the old form names a resource more than once.
+pub(super) fn names_twice(request: &AlterConfigsRequest) -> bool {
+    let mut names = BTreeSet::new();
+    !request.resources.iter().all(|resource| names.insert((resource.resource_type, &resource.resource_name)))
 }
 
 /// A response for each resource, in the order of the request.

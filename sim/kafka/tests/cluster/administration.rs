@@ -50,9 +50,13 @@ async fn alter(
 
 /// A setting of a topic, and where it comes from (`ConfigSource`).
 async fn described(bed: &Testbed, name: &str) -> (String, i8) {
+    described_of(bed, "t", name).await
+}
+
+async fn described_of(bed: &Testbed, topic: &str, name: &str) -> (String, i8) {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(TOPIC)
-        .with_resource_name(text("t"))
+        .with_resource_name(text(topic))
         .with_configuration_keys(Some(vec![text(name)]));
     let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
     let response = bed.send(bed.any(), request, 4).await.unwrap();
@@ -100,11 +104,11 @@ async fn a_change_that_is_invalid_or_only_validated_changes_nothing() {
     assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition));
 }
 
-/// Replaces all settings of these resources. The result of each.
+/// Replaces all settings of these resources. The result of each, if there is a response.
 async fn replace(
     bed: &Testbed,
     resources: &[(i8, &str, &[(&str, Option<&str>)])],
-) -> Vec<Result<(), ErrorCode>> {
+) -> Option<Vec<Result<(), ErrorCode>>> {
     let resources = resources.iter().map(|(kind, name, values)| {
         let values = values
             .iter()
@@ -115,13 +119,13 @@ async fn replace(
             .with_configs(values.collect())
     });
     let request = AlterConfigsRequest::default().with_resources(resources.collect());
-    let response = bed.send(bed.any(), request, 0).await.unwrap();
+    let response = bed.send(bed.any(), request, 0).await;
     bed.cluster.settled().await;
-    response.responses.iter().map(|response| checked(response.error_code, ())).collect()
+    Some(response?.responses.iter().map(|response| checked(response.error_code, ())).collect())
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_form_of_a_change_replaces_all_settings_and_refuses_a_resource_that_it_names_twice() {
+async fn the_old_form_of_a_change_replaces_all_settings_and_has_no_response_if_it_names_a_resource_twice() {
     let bed = Testbed::start().await;
     bed.topic("t", &[1, 2, 3], &[("retention.ms", "1000")]).await;
     bed.topic("u", &[1, 2, 3], &[]).await;
@@ -129,14 +133,15 @@ async fn the_old_form_of_a_change_replaces_all_settings_and_refuses_a_resource_t
     let (five, six, seven) = (of_size("5"), of_size("6"), of_size("7"));
     let twice = [(TOPIC, "t", &five[..]), (TOPIC, "u", &six), (TOPIC, "t", &seven)];
     let refused = Err(ErrorCode::InvalidRequest);
-    assert_eq!(replace(&bed, &twice).await, [refused, Ok(()), refused]);
+    assert_eq!(replace(&bed, &twice).await, None);
     assert_eq!(described(&bed, "retention.ms").await, ("1000".to_owned(), OF_TOPIC));
-    assert_eq!(replace(&bed, &[(TOPIC, "t", &five)]).await, [Ok(())]);
+    assert_eq!(described_of(&bed, "u", "max.message.bytes").await, ("6".to_owned(), OF_TOPIC));
+    assert_eq!(replace(&bed, &[(TOPIC, "t", &five)]).await, Some(vec![Ok(())]));
     assert_eq!(described(&bed, "max.message.bytes").await, ("5".to_owned(), OF_TOPIC));
     assert_eq!(described(&bed, "retention.ms").await.1, DEFAULT);
     // What only looks like the same resource is another one.
     let others = [(TOPIC, "t", &seven[..]), (BROKER, "t", &[])];
-    assert_eq!(replace(&bed, &others).await, [Ok(()), refused]);
+    assert_eq!(replace(&bed, &others).await, Some(vec![Ok(()), refused]));
     assert_eq!(described(&bed, "max.message.bytes").await, ("7".to_owned(), OF_TOPIC));
 }
 
@@ -151,8 +156,11 @@ async fn a_change_that_a_broker_cannot_take_as_a_request_is_not_decided_by_the_c
     for operation in [SET, APPEND, SUBTRACT] {
         assert_eq!(alter(&bed, (TOPIC, "t"), &[("cleanup.policy", operation, None)], false).await, refused);
     }
-    assert_eq!(replace(&bed, &[(TOPIC, "t", &[(size, Some("5")), (size, Some("6"))])]).await, [refused]);
-    assert_eq!(replace(&bed, &[(TOPIC, "t", &[(size, None)])]).await, [refused]);
+    assert_eq!(
+        replace(&bed, &[(TOPIC, "t", &[(size, Some("5")), (size, Some("6"))])]).await,
+        Some(vec![refused])
+    );
+    assert_eq!(replace(&bed, &[(TOPIC, "t", &[(size, None)])]).await, Some(vec![refused]));
     assert_eq!(described(&bed, size).await.1, DEFAULT);
     // Of other brokers, of other kinds, and values that a broker cannot have.
     let bytes = [("message.max.bytes", SET, Some("2000"))];
@@ -165,7 +173,32 @@ async fn a_change_that_a_broker_cannot_take_as_a_request_is_not_decided_by_the_c
     assert_eq!(alter(&bed, (TOPIC, ""), &[(size, SET, Some("5"))], false).await, refused);
     let illegal = alter(&bed, (TOPIC, "a b"), &[(size, SET, Some("5"))], false).await;
     assert_eq!(illegal, Err(ErrorCode::InvalidTopicException));
+    let not_a_list = alter(&bed, (TOPIC, "a b"), &[(size, APPEND, Some("5"))], false).await;
+    assert_eq!(not_a_list, Err(ErrorCode::InvalidConfig));
     assert_eq!(alter(&bed, (BROKER, "1"), &bytes, false).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_a_change_names_twice_is_refused_and_others_are_changed() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    bed.topic("u", &[1, 2, 3], &[]).await;
+    let resource = |name: &str, value: &str| {
+        let change =
+            AlterableConfig::default().with_name(text("max.message.bytes")).with_value(Some(text(value)));
+        AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text(name))
+            .with_configs(vec![change])
+    };
+    let resources = vec![resource("t", "5"), resource("u", "6"), resource("t", "7")];
+    let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
+    let response = bed.send(bed.any(), request, 1).await.unwrap();
+    let codes: Vec<i16> = response.responses.iter().map(|response| response.error_code).collect();
+    assert_eq!(codes, [ErrorCode::InvalidRequest.code(), 0, ErrorCode::InvalidRequest.code()]);
+    bed.cluster.settled().await;
+    assert_eq!(described(&bed, "max.message.bytes").await.1, DEFAULT);
+    assert_eq!(described_of(&bed, "u", "max.message.bytes").await, ("6".to_owned(), OF_TOPIC));
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,6 +215,7 @@ async fn a_topic_without_a_setting_of_its_own_has_that_of_all_brokers() {
     // Eligible leader replicas depend on it: it can be neither removed nor set for one broker (`ConfigurationControlManager`).
     let removal = [("min.insync.replicas", DELETE, None)];
     assert_eq!(alter(&bed, (BROKER, ""), &removal, false).await, Err(ErrorCode::InvalidConfig));
+    assert_eq!(replace(&bed, &[(BROKER, "", &[])]).await, Some(vec![Err(ErrorCode::InvalidConfig)]));
     let of_one = [("min.insync.replicas", SET, Some("2"))];
     assert_eq!(alter(&bed, (BROKER, "1"), &of_one, false).await, Err(ErrorCode::InvalidConfig));
     assert_eq!(alter(&bed, (BROKER, ""), &of_one, false).await, Ok(()));

@@ -9,8 +9,9 @@ use proto_kafka::messages::describe_configs_request::DescribeConfigsResource;
 use proto_kafka::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use proto_kafka::messages::*;
 
+use crate::configs::Resource;
 use crate::side::{Side, text, topic_name};
-use crate::steps::{Resource, Step, TOPICS};
+use crate::steps::{Step, TOPICS};
 
 /// Configurations whose values are compared.
 const COMPARED: [&str; 9] = [

@@ -3,6 +3,7 @@
 mod admin;
 #[path = "../../../../tests/common/cluster.rs"]
 mod cluster;
+mod configs;
 mod data;
 mod draw;
 mod frames;

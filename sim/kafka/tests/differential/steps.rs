@@ -1,5 +1,6 @@
 //! Random steps.
 
+use crate::configs::{Resource, alter_all};
 use crate::draw::Draw;
 
 /// How many topics there are names for, and partitions of each at most.
@@ -103,14 +104,6 @@ pub enum Consumer {
         epoch: i32,
     },
     Describe,
-}
-
-/// A resource and the changes of its configuration: operations, names and values.
-#[derive(Clone, Debug)]
-pub enum Resource {
-    Topic(usize, Vec<(i8, &'static str, Option<&'static str>)>),
-    /// By its type and name.
-    Other(i8, &'static str, Vec<(i8, &'static str, Option<&'static str>)>),
 }
 
 #[derive(Clone, Debug)]
@@ -245,7 +238,7 @@ pub enum Step {
     Start,
 }
 
-const CONFIGS: [(&str, &str); 30] = [
+pub const CONFIGS: [(&str, &str); 30] = [
     ("cleanup.policy", "compact"),
     ("cleanup.policy", "nonsense"),
     ("cleanup.policy", "delete,compact"),
@@ -276,15 +269,6 @@ const CONFIGS: [(&str, &str); 30] = [
     ("no.such.config", "1"),
     ("unclean.leader.election.enable", "maybe"),
     ("delete.retention.ms", "60000"),
-];
-
-/// Changes of brokers, which are only validated.
-const OF_BROKERS: [(&str, &str); 5] = [
-    ("log.retention.ms", "1000"),
-    ("log.retention.ms", "soon"),
-    ("message.max.bytes", "-1"),
-    ("min.insync.replicas", "1"),
-    ("node.id", "7"),
 ];
 
 const NAMES: [&str; 6] = ["", ".", "..", "a b", "ä", "__consumer_offsets"];
@@ -384,32 +368,6 @@ fn consumer(draw: &mut Draw) -> Step {
     steps.push(Consumer::Leave { member: 1, epoch: -1 });
     steps.push(Consumer::Describe);
     Step::Consumer { group: GROUPS + draw.below(GROUPS), is_static, steps }
-}
-
-fn alter_all(draw: &mut Draw) -> Step {
-    let replaces = draw.chance(50);
-    let mut validate = draw.chance(10);
-    let mut resources = Vec::new();
-    for _ in 0..1 + draw.below(3) {
-        let of_topic = draw.chance(80);
-        let mut changes = Vec::new();
-        for _ in 0..draw.below(3) {
-            let (name, value) = if of_topic { draw.pick(&CONFIGS) } else { draw.pick(&OF_BROKERS) };
-            let value = (!draw.chance(8)).then_some(value);
-            changes.push((draw.pick(&[0, 0, 0, 1, 2]), name, value));
-        }
-        resources.push(if of_topic {
-            Resource::Topic(draw.below(TOPICS + 1), changes)
-        } else {
-            // What changes for brokers would remain.
-            validate = true;
-            let (kind, name) =
-                draw.pick(&[(4, ""), (4, "1"), (4, "2"), (4, "x"), (2, ""), (2, "a b"), (3, "t")]);
-            Resource::Other(kind, name, changes)
-        });
-    }
-    let version = if replaces { draw.pick(&[0, 1, 2]) } else { draw.pick(&[0, 1]) };
-    Step::AlterAll { replaces, version, validate, resources }
 }
 
 /// The next step. `kills` is whether brokers may be killed.
