@@ -59,6 +59,23 @@ fn a_retry_with_the_epoch_before_gets_the_same_answer() {
 }
 
 #[test]
+fn after_the_end_only_the_epochs_before_and_after_it_are_known() {
+    let mut bench = Bench::new();
+    let first = bench.init();
+    open(&mut bench, first);
+    let second = end(&mut bench, first, false);
+    bench.write_markers();
+    open(&mut bench, second);
+    let third = end(&mut bench, second, false);
+    bench.write_markers();
+    for other in [first, next(third)] {
+        assert_eq!(bench.end(5, other, false).error_code, code(Error::ProducerFenced), "{other:?}");
+    }
+    assert_eq!(end(&mut bench, second, false), third);
+    assert_eq!(end(&mut bench, third, false), next(third));
+}
+
+#[test]
 fn an_abort_without_a_transaction_raises_the_epoch_and_a_commit_is_refused() {
     let mut bench = Bench::new();
     let mut producer = bench.init();

@@ -72,6 +72,24 @@ fn a_repeated_end_has_the_same_answer_and_another_one_is_refused() {
 }
 
 #[test]
+fn an_end_of_another_epoch_or_another_producer_changes_nothing() {
+    let mut bench = Bench::new();
+    let old = bench.init();
+    let producer = open(&mut bench);
+    assert_eq!(producer, Producer { epoch: old.epoch + 1, ..old });
+    let newer = Producer { epoch: producer.epoch + 1, ..producer };
+    for other in [old, newer] {
+        assert_eq!(bench.end(2, other, true).error_code, code(Error::ProducerFenced));
+        // Older clients do not know that error.
+        assert_eq!(bench.end(1, other, true).error_code, code(Error::InvalidProducerEpoch));
+    }
+    let another = Producer { id: producer.id + 1, ..producer };
+    assert_eq!(bench.end(2, another, true).error_code, code(Error::InvalidProducerIdMapping));
+    assert_eq!((bench.state().as_str(), bench.markers.len()), ("Ongoing", 0));
+    assert_eq!(bench.end(2, producer, true).error_code, 0);
+}
+
+#[test]
 fn without_a_transaction_there_is_no_end() {
     let mut bench = Bench::new();
     let producer = bench.init();

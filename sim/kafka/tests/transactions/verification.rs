@@ -80,6 +80,21 @@ fn one_unknown_partition_refuses_all_of_the_transaction() {
 }
 
 #[test]
+fn partitions_of_another_producer_or_epoch_are_not_added() {
+    let mut bench = Bench::new();
+    let old = bench.init();
+    let producer = bench.init();
+    let another = Producer { id: producer.id + 1, ..producer };
+    assert_eq!(bench.add(another, &[("a", 0)]), code(Error::InvalidProducerIdMapping));
+    let newer = Producer { epoch: producer.epoch + 1, ..producer };
+    for other in [old, newer] {
+        assert_eq!(bench.add(other, &[("a", 0)]), code(Error::ProducerFenced));
+    }
+    assert_eq!(bench.state(), "Empty");
+    assert_eq!(bench.add(producer, &[("a", 0)]), 0);
+}
+
+#[test]
 fn partitions_that_are_known_already_need_no_record() {
     let mut bench = Bench::new();
     let producer = bench.init();
