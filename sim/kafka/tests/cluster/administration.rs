@@ -104,11 +104,11 @@ async fn a_change_that_is_invalid_or_only_validated_changes_nothing() {
     assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition));
 }
 
+/// The type and the name of a resource, and all settings that it is to have.
+type Replaced<'a> = (i8, &'a str, &'a [(&'a str, Option<&'a str>)]);
+
 /// Replaces all settings of these resources. The result of each, if there is a response.
-async fn replace(
-    bed: &Testbed,
-    resources: &[(i8, &str, &[(&str, Option<&str>)])],
-) -> Option<Vec<Result<(), ErrorCode>>> {
+async fn replace(bed: &Testbed, resources: &[Replaced<'_>]) -> Option<Vec<Result<(), ErrorCode>>> {
     let resources = resources.iter().map(|(kind, name, values)| {
         let values = values
             .iter()
