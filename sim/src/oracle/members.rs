@@ -16,7 +16,8 @@ pub(crate) struct Members {
     joined: BTreeSet<Caller>,
     /// What each process holds. Nothing of a member that the coordinator has removed since.
     holds: BTreeMap<(i32, Caller), Hold>,
-    /// What a process has said that it has, if it said so together with everything else.
+    /// What a process has said that it has, when it said so together with everything else the last time, and what it was given
+    /// since.
     owned: BTreeMap<Caller, BTreeSet<i32>>,
     /// By partition, the last position that the coordinator has accepted.
     committed: BTreeMap<i32, i64>,
@@ -82,10 +83,9 @@ impl Members {
     /// had before the assignment that it is taking: the coordinator understands that it has given back the others
     /// (`rd_kafka_cgrp_consumer_group_heartbeat`). That is no doing of the worker.
     pub fn owns(&mut self, caller: Caller, partitions: &BTreeSet<i32>, is_full: bool) {
-        match is_full {
-            true => self.owned.insert(caller, partitions.clone()),
-            false => self.owned.remove(&caller),
-        };
+        if is_full {
+            self.owned.insert(caller, partitions.clone());
+        }
     }
 
     /// The coordinator gives a process these partitions.
@@ -95,6 +95,9 @@ impl Members {
             if *holder != caller && partitions.contains(partition) && !is_denied {
                 hold.given_to = caller.worker;
             }
+        }
+        if let Some(owned) = self.owned.get_mut(&caller) {
+            owned.extend(partitions);
         }
     }
 
@@ -193,6 +196,13 @@ mod tests {
         members.given(B, &BTreeSet::from([4, 5]));
         assert_eq!(members.released(A, 5), None);
         assert!(members.released(A, 4).is_some());
+        // An older message may arrive later.
+        members.assigned(A, &[5]);
+        members.revoked(A, &[5]);
+        members.owns(A, &BTreeSet::from([4, 5]), false);
+        members.given(B, &BTreeSet::from([5]));
+        assert_eq!(members.released(A, 5), None);
+        members.given(A, &BTreeSet::from([5]));
         members.assigned(A, &[5]);
         members.revoked(A, &[5]);
         members.owns(A, &BTreeSet::new(), false);
