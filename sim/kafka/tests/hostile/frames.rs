@@ -28,10 +28,15 @@ fn whole(offered: Offered, version: i16, body: &[u8]) -> Vec<u8> {
 
 /// Whether a broker may wait before it responds, for longer than a minute if the request says so.
 fn may_wait(key: ApiKey) -> bool {
-    // AddPartitionsToTxn without transactions has no response at all.
+    // AddPartitionsToTxn without transactions has no response at all, nor has AlterConfigs that names a resource twice.
     matches!(
         key,
-        ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::Produce | ApiKey::AddPartitionsToTxn
+        ApiKey::Fetch
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Produce
+            | ApiKey::AddPartitionsToTxn
+            | ApiKey::AlterConfigs
     )
 }
 
