@@ -353,7 +353,7 @@ async fn the_run_of_a_seed() {
 /// Runs a seed in a separate process, because the mock may abort it at an assertion, for example if a member joins again
 /// while the group waits for it. Then the next seed is tried.
 fn assert_exact(seed: u64, workers: u64) {
-    for seed in (0..5).map(|turn| seed + 100 * turn) {
+    for seed in (0..10).map(|turn| seed + 100 * turn) {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "mock::the_run_of_a_seed", "--ignored", "--nocapture"])
             .env(RUN, format!("{seed} {workers}"))
@@ -369,7 +369,7 @@ fn assert_exact(seed: u64, workers: u64) {
         );
         println!("the mock aborted at seed {seed}: {messages}");
     }
-    panic!("the mock aborted at five seeds");
+    panic!("the mock aborted at ten seeds");
 }
 
 #[test]
@@ -561,4 +561,32 @@ async fn a_client_with_sasl_at_a_listener_without_sasl_is_refused_immediately_wi
     assert!(matches!(error, BrokerError::Refused { .. }), "{error:?}");
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
     assert!(cause.contains("is it a listener without SASL?") && !cause.contains("hunter2"), "{cause}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_offsets_of_a_partition_are_right_or_an_error_whatever_a_broker_responds() {
+    let (cluster, options) = cluster();
+    let broker = KafkaBroker::connect(&options).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let records = events(&mut rng, 20).into_iter().map(|record| NewRecord { partition: Some(0), ..record });
+    broker.append(TOPIC, records.collect()).await.unwrap();
+    let errors = [
+        Error::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        Error::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+        Error::RD_KAFKA_RESP_ERR_NO_ERROR,
+    ];
+    let mut right = 0;
+    for turn in 0..200 {
+        // The start of the log and its end are two requests.
+        cluster.request_errors(Api::ListOffsets, &[errors[turn % 3], errors[turn / 3 % 3]]);
+        match broker.offsets(TOPIC, 0).await {
+            Ok(found) => {
+                assert_eq!(found, LogOffsets { start: 0, end: 20 }, "turn {turn}");
+                right += 1;
+            }
+            Err(error) => assert!(error.is_retriable(), "turn {turn}: {error}"),
+        }
+        cluster.clear_request_errors(Api::ListOffsets);
+    }
+    assert!(right > 20, "{right}");
 }

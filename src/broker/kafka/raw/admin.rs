@@ -39,6 +39,8 @@ pub(in crate::broker::kafka) struct Setting {
 
 /// The end of the log in a request for offsets (`RD_KAFKA_OFFSET_SPEC_LATEST`).
 const LATEST: i64 = -1;
+/// The start of the log in a request for offsets (`RD_KAFKA_OFFSET_SPEC_EARLIEST`).
+const EARLIEST: i64 = -2;
 
 /// How often a request in flight checks whether it was cancelled.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -291,6 +293,13 @@ impl Client {
                 millis(wait),
             )
         })?;
+        if start == end {
+            // It takes one offset for both if a broker has responded to the request for the other one with an error, and to
+            // this one after that (`rd_kafka_query_wmark_offsets_resp_cb`, librdkafka 2.12).
+            let committed = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+            start = self.offset(topic, partition, EARLIEST, committed, wait)?;
+            end = self.offset(topic, partition, LATEST, committed, wait)?;
+        }
         Ok((start, end))
     }
 
@@ -301,14 +310,26 @@ impl Client {
         partition: i32,
         wait: Duration,
     ) -> Result<i64, KafkaError> {
-        let positions = List::of(topic, &[(partition, LATEST)]);
+        let all = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED;
+        self.offset(topic, partition, LATEST, all, wait)
+    }
+
+    /// One offset of a partition.
+    fn offset(
+        &self,
+        topic: &str,
+        partition: i32,
+        which: i64,
+        isolation: sys::rd_kafka_IsolationLevel_t,
+        wait: Duration,
+    ) -> Result<i64, KafkaError> {
+        let positions = List::of(topic, &[(partition, which)]);
         let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
         let response = self.request(api, wait, |options, queue| {
             // SAFETY: the request copies options and list, and we own the error object of the option.
             unsafe {
-                let all = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED;
-                // This is librdkafka's default; it rejects the option only for other requests.
-                let _ = error_from(sys::rd_kafka_AdminOptions_set_isolation_level(options, all));
+                // It rejects the option only for other requests.
+                let _ = error_from(sys::rd_kafka_AdminOptions_set_isolation_level(options, isolation));
                 sys::rd_kafka_ListOffsets(self.ptr(), positions.0, options, queue);
             }
         })?;
