@@ -187,7 +187,7 @@ impl Producer {
         }
         let mut state = report.state();
         if let Some(error) = state.error.take() {
-            // After all brokers were away for a while, an idempotent producer of librdkafka 2.12 may never send again: the
+            // After all brokers were unavailable for a while, an idempotent producer of librdkafka 2.12 may never send again: the
             // simulation has shown one whose records timed out for five minutes, although its partition had a leader.
             if error.is(Code::MessageTimedOut) {
                 self.give_up(&made);

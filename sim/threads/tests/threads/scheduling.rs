@@ -124,8 +124,8 @@ fn the_busiest_thread_is_one_that_spins_until_it_ends() {
             let spinner = std::thread::Builder::new().name("spinner".to_owned()).spawn(move || {
                 let begin = Instant::now();
                 while begin.elapsed() < Duration::from_secs(1) {}
-                spun.send(()).expect("somebody waits");
-                wait.recv().expect("somebody ends it");
+                spun.send(()).expect("the test waits");
+                wait.recv().expect("the test ends it");
             });
             has_spun.recv().expect("it ends to spin");
             let spinning = busiest();

@@ -61,7 +61,7 @@ impl Names {
         }
     }
 
-    /// How an id is shown. One that nobody was told yet is that of a client.
+    /// How an id is shown. One that nobody knows yet is that of a client.
     fn show(&self, id: &str) -> String {
         let unknown = || id.get(..id.len().saturating_sub(UNIQUE)).map(|client| format!("{client}-?"));
         match self.names.get(id) {
