@@ -142,7 +142,6 @@ fn cells_of(violation: &Violation, scenario: &Scenario) -> Vec<Cell> {
         Violation::ProgressBack { partition, .. }
         | Violation::ReportedAhead { partition, .. }
         | Violation::CommittedAhead { partition, .. }
-        | Violation::CommittedBack { partition, .. }
         | Violation::CommittedBehind { partition, .. }
         | Violation::StartedElsewhere { partition, .. }
         | Violation::WrongProgress { partition, .. } => vec![Cell::Progress(*partition)],

@@ -21,8 +21,6 @@ pub(crate) struct Members {
     owned: BTreeMap<Caller, BTreeSet<i32>>,
     /// By partition, the last position that the coordinator has accepted.
     committed: BTreeMap<i32, i64>,
-    /// The partitions whose position another coordinator has accepted: this one may know an older one.
-    reloaded: BTreeSet<i32>,
 }
 
 /// A partition of a process, from its assignment until it is released or lost.
@@ -116,15 +114,12 @@ impl Members {
     /// A coordinator begins, and may know less than the one before.
     pub fn reloaded(&mut self) {
         self.holds.clear();
-        self.reloaded.extend(self.committed.keys());
     }
 
-    /// The coordinator has accepted a position. The violation if it had a greater one.
-    pub fn committed(&mut self, partition: i32, offset: i64) -> Option<Violation> {
-        let before = self.committed.insert(partition, offset).filter(|before| *before > offset);
-        let is_excused = self.reloaded.remove(&partition);
-        let before = before.filter(|_| !is_excused)?;
-        Some(Violation::CommittedBack { partition, offset, before })
+    /// The coordinator has accepted a position. It may be less than the one before: a commit that librdkafka repeats may arrive
+    /// after a later one.
+    pub fn committed(&mut self, partition: i32, offset: i64) {
+        self.committed.insert(partition, offset);
     }
 
     /// The first of these positions that the coordinator does not have.
@@ -216,18 +211,6 @@ mod tests {
         assert_eq!(members.left(A), Some(Violation::LeftUnasked { worker: 0 }));
         members.ends(B);
         assert_eq!(members.left(B), None);
-    }
-
-    #[test]
-    fn a_committed_position_never_goes_back() {
-        let mut members = Members::default();
-        assert_eq!(members.committed(2, 7), None);
-        assert_eq!(members.committed(2, 7), None);
-        let expected = Violation::CommittedBack { partition: 2, offset: 6, before: 7 };
-        assert_eq!(members.committed(2, 6), Some(expected));
-        members.reloaded();
-        assert_eq!(members.committed(2, 5), None, "a new coordinator may have less");
-        assert!(members.committed(2, 4).is_some());
     }
 
     #[test]

@@ -107,15 +107,6 @@ pub enum Violation {
         /// The greatest progress that any replica has, or that was acknowledged.
         durable: i64,
     },
-    /// A position was committed to the group that is less than the one before.
-    CommittedBack {
-        /// Partition.
-        partition: i32,
-        /// The committed position.
-        offset: i64,
-        /// The one before.
-        before: i64,
-    },
     /// At the end, the group does not have the position of a partition, or a lesser one.
     CommittedBehind {
         /// Partition.

@@ -194,11 +194,6 @@ fn meaning(violation: &Violation) -> Meaning {
                 "Offset {offset} of partition {partition} was committed, and progress is {durable} at most."
             ),
         ),
-        Violation::CommittedBack { partition, offset, before } => of(
-            "A committed position goes back",
-            "Progress never goes back, and the positions that are committed to the group follow it.",
-            format!("Offset {offset} of partition {partition} was committed after {before}."),
-        ),
         Violation::CommittedBehind { partition, committed, durable } => of(
             "A committed position stays behind progress",
             "Dashboards show the positions that are committed to the group, so these reach progress soon after the \
