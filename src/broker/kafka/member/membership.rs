@@ -109,7 +109,7 @@ impl Member {
         self.member_since = None;
         self.not_joined_since = now;
         self.unreleased.clear();
-        self.uncommitted.clear();
+        self.commits.clear();
         let lost: Vec<i32> = std::mem::take(&mut self.partitions).into_keys().collect();
         if !lost.is_empty() {
             self.send(Delivery::Lost(lost));
@@ -131,7 +131,6 @@ impl Member {
                     (std::mem::replace(&mut self.queue, queue), std::mem::replace(&mut self.client, client));
                 // Dropping a client waits for its threads.
                 drop_elsewhere(old);
-                self.commits_in_flight = 0;
                 self.not_joined_since = now;
             }
             Err(error) => {

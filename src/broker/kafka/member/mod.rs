@@ -22,6 +22,7 @@
 //! The module `delivery` describes how the records of a partition are delivered, and `membership` what follows when
 //! librdkafka gives a membership up.
 
+mod commits;
 mod delivery;
 mod membership;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use commits::Commits;
 use delivery::Partition;
 pub(super) use membership::Memberships;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -49,8 +51,6 @@ use crate::broker::{Assignment, BrokerError, Delivery};
 const MAX_SLEEP: Duration = Duration::from_millis(200);
 /// A worker that has not polled for this time is considered stuck.
 const WORKER_STUCK_AFTER: Duration = Duration::from_secs(5);
-/// Time between two commits for the lag dashboards.
-const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval of the error that the group has not accepted this member yet.
 const NOT_JOINED_INTERVAL: Duration = Duration::from_secs(10);
 /// A member that has been in the group for this time without an assignment is reported as having none.
@@ -74,7 +74,8 @@ pub(super) struct Member {
     queue: Queue,
     topic: String,
     protocol: GroupProtocol,
-    commits: bool,
+    commits_enabled: bool,
+    commits: Commits,
     commands: Receiver<Command>,
     deliveries: mpsc::UnboundedSender<Result<Delivery, BrokerError>>,
     flow: Arc<FlowControl>,
@@ -89,10 +90,6 @@ pub(super) struct Member {
     member_since: Option<Instant>,
     not_joined_since: Instant,
     leaving: bool,
-    /// Durable positions that are not committed to the group yet.
-    uncommitted: BTreeMap<i32, i64>,
-    commits_in_flight: usize,
-    commit_at: Instant,
 }
 
 impl Member {
@@ -111,7 +108,8 @@ impl Member {
             queue,
             topic: topic.to_owned(),
             protocol: options.group_protocol,
-            commits: options.commit_offsets,
+            commits_enabled: options.commit_offsets,
+            commits: Commits::new(Instant::now()),
             commands,
             deliveries,
             flow,
@@ -123,9 +121,6 @@ impl Member {
             member_since: None,
             not_joined_since: Instant::now(),
             leaving: false,
-            uncommitted: BTreeMap::new(),
-            commits_in_flight: 0,
-            commit_at: Instant::now(),
         })
     }
 
@@ -179,8 +174,8 @@ impl Member {
                 }
                 Ok(Command::Release(partition)) => self.release(partition),
                 Ok(Command::Report(partition, next_offset)) => {
-                    if self.commits {
-                        self.uncommitted.insert(partition, next_offset);
+                    if self.commits_enabled {
+                        self.commits.report(partition, next_offset);
                     }
                 }
                 Ok(Command::Leave(deadline, confirm)) => return Ok(Some((deadline, confirm))),
@@ -216,7 +211,7 @@ impl Member {
         self.commit_now();
         let mut fetched = Vec::new();
         for number in numbers {
-            self.uncommitted.remove(number);
+            self.commits.forget(*number);
             if self.partitions.remove(number).is_some_and(|partition| partition.queue.is_some()) {
                 fetched.push(*number);
             }
@@ -247,8 +242,11 @@ impl Member {
                 }
                 Event::Error { error, fatal, partition } => self.handle_error(error, fatal, partition),
                 Event::Committed(committed) => {
-                    self.commits_in_flight = self.commits_in_flight.saturating_sub(1);
-                    self.committed(committed);
+                    let accepted = committed.unwrap_or_else(|error| {
+                        debug!(topic = self.topic, %error, "positions were not committed to the group");
+                        Vec::new()
+                    });
+                    self.commits.ended(&accepted);
                 }
                 Event::Other => {}
             }
@@ -270,7 +268,7 @@ impl Member {
             return;
         }
         for number in &lost {
-            self.uncommitted.remove(number);
+            self.commits.forget(*number);
         }
         self.acknowledge_revocation();
         self.send(Delivery::Lost(lost));
@@ -354,7 +352,7 @@ impl Member {
             for number in &known {
                 self.unreleased.remove(number);
                 // The group would refuse it, or another worker has committed its own already.
-                self.uncommitted.remove(number);
+                self.commits.forget(*number);
             }
             self.remove(&known);
             if !known.is_empty() {
@@ -422,8 +420,7 @@ impl Member {
     fn commit(&mut self, now: Instant) {
         // librdkafka starts no partition during a commit, so there is one commit at a time, and none during a
         // rebalance, except for the final positions of partitions that are given back.
-        if now >= self.commit_at && self.commits_in_flight == 0 && self.unreleased.is_empty() {
-            self.commit_at = now + COMMIT_INTERVAL;
+        if self.unreleased.is_empty() && self.commits.due(now) {
             self.commit_now();
         }
     }
@@ -431,28 +428,12 @@ impl Member {
     /// Commits the positions of owned partitions, even if another commit is in flight: final positions have no later
     /// commit. The coordinator handles the requests of a connection in their order.
     fn commit_now(&mut self) {
-        self.uncommitted.retain(|number, _| self.partitions.contains_key(number));
-        let positions: Vec<(i32, i64)> = self.uncommitted.iter().map(|(n, o)| (*n, *o)).collect();
+        let positions = self.commits.positions(|number| self.partitions.contains_key(&number));
         if positions.is_empty() {
             return;
         }
         match self.client.commit(&self.topic, &positions, &self.queue) {
-            Ok(()) => self.commits_in_flight += 1,
-            Err(error) => debug!(topic = self.topic, %error, "positions were not committed to the group"),
-        }
-    }
-
-    /// A commit has ended. What the group has not accepted is committed again, with what is durable by then: without it, the
-    /// lag of a partition without new records would be wrong for ever.
-    fn committed(&mut self, result: Result<Vec<(i32, i64)>, KafkaError>) {
-        match result {
-            Ok(accepted) => {
-                for (number, offset) in accepted {
-                    if self.uncommitted.get(&number).is_some_and(|durable| *durable <= offset) {
-                        self.uncommitted.remove(&number);
-                    }
-                }
-            }
+            Ok(()) => self.commits.sent(),
             Err(error) => debug!(topic = self.topic, %error, "positions were not committed to the group"),
         }
     }

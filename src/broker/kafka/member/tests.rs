@@ -111,20 +111,20 @@ fn a_position_that_the_group_refuses_is_committed_again() {
         let mut driven = Driven::join(protocol);
         driven.start(1);
         driven.cluster.fail(OFFSET_COMMIT, &[Response::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE]);
-        driven.member.uncommitted.insert(0, 7);
+        driven.member.commits.report(0, 7);
         let mut now = Instant::now();
         for expected in [vec![(0, 7)], vec![]] {
             driven.member.commit(now);
             let deadline = Instant::now() + Duration::from_secs(30);
-            assert_eq!(driven.member.commits_in_flight, 1);
-            while driven.member.commits_in_flight > 0 {
+            assert_eq!(driven.member.commits.in_flight(), 1);
+            while driven.member.commits.in_flight() > 0 {
                 assert!(Instant::now() < deadline, "{protocol:?}: the result of the commit never came");
                 driven.member.take_events();
                 thread::sleep(Duration::from_millis(20));
             }
-            let left: Vec<_> = driven.member.uncommitted.clone().into_iter().collect();
+            let left = driven.member.commits.positions(|_| true);
             assert_eq!(left, expected, "{protocol:?}");
-            now += COMMIT_INTERVAL;
+            now += commits::COMMIT_INTERVAL;
         }
     }
 }
