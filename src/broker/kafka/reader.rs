@@ -3,31 +3,30 @@
 //! One client serves all clones of a broker. After a read, the partition continues to be fetched for a while, so that
 //! a read that continues where the last one ended need not wait.
 
-use std::collections::{HashMap, VecDeque};
+mod failures;
+mod position;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use failures::{CREDENTIALS, LOGIN, LOGIN_HINT_AFTER};
+use position::ReadPosition;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::guarantee;
 use crate::broker::kafka::options::KafkaOptions;
 use crate::broker::kafka::probe::{self, Listener};
-use crate::broker::kafka::raw::{Client, Event, Message, Queue, Resource};
+use crate::broker::kafka::raw::{Client, Event, Queue, Resource};
 use crate::broker::{BrokerError, Fetched, LogOffsets, Topic};
-use crate::event::Record;
 use crate::guarantee::Finding;
 
 /// For how long appends do not look for a new topic id after the cluster has not responded with one.
 const DESCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// Messages taken from the queue in one call.
-const CHUNK: usize = 500;
 /// A partition is no longer fetched if it was not read for this time.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A read that has received nothing for this time checks whether there is anything to read. The interval doubles after
-/// each check.
-const EMPTY_CHECK: Duration = Duration::from_millis(250);
 /// Attempts for a topic that is reported as unknown: a new topic, or the topics of a broker that restarted, become
 /// known to the brokers one by one.
 const UNKNOWN_ATTEMPTS: u32 = 5;
@@ -54,15 +53,6 @@ pub(super) struct Reader {
     positions: Mutex<HashMap<Key, Arc<Mutex<Option<ReadPosition>>>>>,
     /// When a topic was last not described for an append.
     not_described_at: Mutex<Option<Instant>>,
-}
-
-/// A partition that is being fetched.
-#[derive(Debug)]
-struct ReadPosition {
-    queue: Queue,
-    waiting: VecDeque<Record>,
-    next_offset: i64,
-    read: Instant,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -101,7 +91,7 @@ impl Reader {
         if self.established.load(Ordering::Relaxed) {
             return None;
         }
-        if let Some(error) = self.last_error().filter(is_final) {
+        if let Some(error) = self.last_error().filter(failures::is_final) {
             return Some((error, CREDENTIALS));
         }
         let failure = self.client.failure()?;
@@ -115,14 +105,14 @@ impl Reader {
             // long is mostly what it says.
             _ if self.encrypted
                 && !self.logs_in
-                && may_require_login(&failure.text)
+                && failures::may_require_login(&failure.text)
                 && failure.at.elapsed() >= LOGIN_HINT_AFTER =>
             {
                 Some(LOGIN)
             }
             _ => None,
         };
-        mismatch.map(|reason| (connection(failure.text), reason))
+        mismatch.map(|reason| (failures::connection(failure.text), reason))
     }
 
     /// Cancels requests in flight, or ends their cancellation.
@@ -136,7 +126,7 @@ impl Reader {
             text.contains("SSL_HANDSHAKE")
                 || text.contains("APIVERSION_QUERY")
                 || text.contains("Invalid response size")
-                || !self.logs_in && may_require_login(text)
+                || !self.logs_in && failures::may_require_login(text)
         };
         !self.established.load(Ordering::Relaxed)
             && self.listener.get().is_none()
@@ -276,7 +266,7 @@ impl Reader {
         let key = (topic.to_owned(), partition);
         let shared = lock(&self.positions).entry(key).or_default().clone();
         let mut shared = lock(&shared);
-        if shared.as_ref().is_none_or(|position| position.next_offset != offset) {
+        if shared.as_ref().is_none_or(|position| position.next_offset() != offset) {
             self.stop(topic, partition, shared.take());
             self.check_partition(topic, partition)?;
             if offset < 0 {
@@ -318,7 +308,7 @@ impl Reader {
     fn begin(&self, topic: &str, partition: i32, offset: i64) -> Result<ReadPosition, KafkaError> {
         let queue = Queue::of_partition(&self.client, topic, partition)?;
         self.client.fetch_start(topic, partition, offset)?;
-        Ok(ReadPosition { queue, waiting: VecDeque::new(), next_offset: offset, read: Instant::now() })
+        Ok(ReadPosition::new(queue, offset))
     }
 
     fn stop(&self, topic: &str, partition: i32, position: Option<ReadPosition>) {
@@ -336,7 +326,7 @@ impl Reader {
         for ((topic, partition), shared) in positions {
             // A partition that is being read is not idle.
             if let Ok(mut position) = shared.try_lock()
-                && position.as_ref().is_some_and(|position| position.read.elapsed() >= IDLE_TIMEOUT)
+                && position.as_ref().is_some_and(|position| position.idle_for() >= IDLE_TIMEOUT)
             {
                 self.stop(&topic, partition, position.take());
             }
@@ -358,7 +348,7 @@ impl Reader {
     /// not trust the server or uses the wrong listener only sees its requests time out.
     fn error(&self, error: KafkaError, topic: &str, what: String) -> BrokerError {
         match self.last_error() {
-            Some(last) if is_final(&last) && error.class() == Class::Retriable => {
+            Some(last) if failures::is_final(&last) && error.class() == Class::Retriable => {
                 self.forget_errors();
                 last.refused(what, CREDENTIALS)
             }
@@ -374,14 +364,14 @@ impl Reader {
         let mut kept = lock(&self.last_error);
         while let Some(event) = queue.event() {
             if let Event::Error { error, .. } = event
-                && (kept.is_none() || is_final(&error))
+                && (kept.is_none() || failures::is_final(&error))
             {
-                *kept = Some(login(error));
+                *kept = Some(failures::login(error));
             }
         }
         // librdkafka does not report every failed connection as an error, and "all brokers are down" has no reason.
-        let failure = || self.client.failure().map(|failure| connection(failure.text));
-        kept.clone().filter(is_final).or_else(failure).or_else(|| kept.clone())
+        let failure = || self.client.failure().map(|failure| failures::connection(failure.text));
+        kept.clone().filter(failures::is_final).or_else(failure).or_else(|| kept.clone())
     }
 
     fn forget_errors(&self) {
@@ -389,53 +379,6 @@ impl Reader {
         *lock(&self.last_error) = None;
         self.client.forget_failure();
     }
-}
-
-/// The reason if client or server rejects credentials or a certificate.
-const CREDENTIALS: &str = "the credentials or the certificate were rejected";
-
-/// The reason if the listener closes the connection of a client that has not logged in.
-const LOGIN: &str = "the listener requires authentication (SASL), but this client has no credentials";
-
-/// An encrypted listener that has closed the connection at a request, and nothing else was logged for this time, requires a
-/// login.
-const LOGIN_HINT_AFTER: Duration = Duration::from_millis(4_000);
-
-/// True if the server responded to the request that precedes a login, and closed the connection at the next request.
-fn may_require_login(text: &str) -> bool {
-    text.contains("might require SASL") || (text.contains("Disconnected") && text.contains("in state UP"))
-}
-
-/// True if a retry cannot succeed.
-fn is_final(error: &KafkaError) -> bool {
-    error.is(Code::Authentication) || is_certificate(error)
-}
-
-/// Adds a hint to the error of a login if the listener has no SASL.
-fn login(error: KafkaError) -> KafkaError {
-    if error.is(Code::Authentication) && error.text().contains("not valid in current SASL state") {
-        let text = format!("{}: is it a listener without SASL?", error.text());
-        return KafkaError::new(Code::Authentication as i32, text);
-    }
-    error
-}
-
-/// Why a connection failed: librdkafka's message and the likely cause.
-fn connection(text: String) -> KafkaError {
-    let broken = text.contains("Disconnected") || text.contains("reset by peer");
-    // librdkafka often adds such a hint itself.
-    let likely = if text.contains("listener?") {
-        ""
-    } else if broken && text.contains("in state SSL_HANDSHAKE") {
-        ": is it a listener without TLS?"
-    } else if broken && text.contains("in state APIVERSION_QUERY") || text.contains("Invalid response size") {
-        ": is it a listener with TLS?"
-    } else if broken && text.contains("in state UP") {
-        ": is it a listener with SASL?"
-    } else {
-        ""
-    };
-    KafkaError::new(Code::BrokerTransportFailure as i32, format!("{text}{likely}"))
 }
 
 /// Retries a request for a while if the topic is reported as unknown.
@@ -455,95 +398,12 @@ fn retry_unknown<T>(mut request: impl FnMut() -> Result<T, KafkaError>) -> Resul
     }
 }
 
-/// True if the server's or the client's certificate was rejected.
-fn is_certificate(error: &KafkaError) -> bool {
-    error.is(Code::SSL) && error.text().contains("certificate")
-}
-
 impl Drop for Reader {
     fn drop(&mut self) {
         let positions: Vec<_> = lock(&self.positions).drain().collect();
         for ((topic, partition), shared) in positions {
             let position = lock(&shared).take();
             self.stop(&topic, partition, position);
-        }
-    }
-}
-
-impl ReadPosition {
-    /// Continues to read, and returns whether the log's end was reached. While nothing is received, `nothing` is called
-    /// periodically with its timeout.
-    fn read(
-        &mut self,
-        max_records: usize,
-        max_bytes: usize,
-        wait: Duration,
-        nothing: impl Fn(Duration) -> bool,
-    ) -> Result<(Fetched, bool), KafkaError> {
-        let until = Instant::now() + wait;
-        let mut interval = EMPTY_CHECK;
-        let mut check_at = Instant::now() + interval;
-        let mut records: Vec<Record> = Vec::new();
-        let mut bytes = 0;
-        let mut end = None;
-        loop {
-            while let Some(next) = self.waiting.front() {
-                if records.len() >= max_records || (!records.is_empty() && bytes + next.len() > max_bytes) {
-                    self.read = Instant::now();
-                    return Ok((Fetched { records, next_offset: self.next_offset }, false));
-                }
-                bytes += next.len();
-                self.next_offset = next.offset + 1;
-                records.extend(self.waiting.pop_front());
-            }
-            self.read = Instant::now();
-            if records.len() >= max_records {
-                return Ok((Fetched { records, next_offset: self.next_offset }, false));
-            }
-            if let Some(end) = end {
-                self.next_offset = self.next_offset.max(end);
-                return Ok((Fetched { records, next_offset: self.next_offset }, true));
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                if records.is_empty() {
-                    return Err(KafkaError::of(Code::OperationTimedOut));
-                }
-                return Ok((Fetched { records, next_offset: self.next_offset }, false));
-            }
-            if records.is_empty() && Instant::now() >= check_at {
-                if nothing(left) {
-                    return Ok((Fetched { records, next_offset: self.next_offset }, true));
-                }
-                interval *= 2;
-                check_at = Instant::now() + interval;
-            }
-            let left = if records.is_empty() {
-                left.min(check_at.saturating_duration_since(Instant::now()))
-            } else {
-                left
-            };
-            let (waiting, reads_from) = (&mut self.waiting, self.next_offset);
-            let mut failure = None;
-            let mut each = |message| match message {
-                _ if failure.is_some() || end.is_some() => {}
-                Message::Record(record) if record.offset < reads_from => {}
-                Message::Record(record) => waiting.push_back(record),
-                Message::End(offset) => end = Some(offset),
-                Message::Error(error, _) => failure = Some(error),
-            };
-            self.queue.take(CHUNK, left, &mut each);
-            if let Some(error) = failure {
-                // The records before the error are valid; the next read gets the error again.
-                if records.is_empty() && self.waiting.is_empty() {
-                    return Err(error);
-                }
-                records.extend(self.waiting.drain(..));
-                let next_offset = records.last().map_or(self.next_offset, |record| record.offset + 1);
-                records.truncate(max_records);
-                let next_offset = records.last().map_or(next_offset, |record| record.offset + 1);
-                return Ok((Fetched { records, next_offset }, true));
-            }
         }
     }
 }

@@ -173,14 +173,8 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
     unsafe {
         match sys::rd_kafka_event_type(event) {
             sys::RD_KAFKA_EVENT_REBALANCE => {
-                let list = sys::rd_kafka_event_topic_partition_list(event);
-                let partitions = if list.is_null() || (*list).elems.is_null() {
-                    Vec::new()
-                } else {
-                    let count = usize::try_from((*list).cnt).unwrap_or(0);
-                    let elements = std::slice::from_raw_parts((*list).elems, count);
-                    elements.iter().map(|position| position.partition).collect()
-                };
+                let list = elements(sys::rd_kafka_event_topic_partition_list(event));
+                let partitions = list.into_iter().map(|element| element.partition).collect();
                 match sys::rd_kafka_event_error(event) {
                     sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                         Event::Assign(partitions)
@@ -200,30 +194,39 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t) -> Event {
                 Event::Error { error, fatal, partition }
             }
             sys::RD_KAFKA_EVENT_OFFSET_COMMIT => {
-                let list = sys::rd_kafka_event_topic_partition_list(event);
-                let result = error_of(sys::rd_kafka_event_error(event));
-                Event::Committed(result.map(|()| accepted(list)))
+                let list = elements(sys::rd_kafka_event_topic_partition_list(event));
+                let accepted = list.into_iter().filter(|element| element.error == 0);
+                let accepted = accepted.map(|element| (element.partition, element.offset)).collect();
+                Event::Committed(error_of(sys::rd_kafka_event_error(event)).map(|()| accepted))
             }
             _ => Event::Other,
         }
     }
 }
 
-/// The positions of a list that have no error.
-///
+/// An element of a list of partitions.
+struct Element {
+    partition: i32,
+    offset: i64,
+    /// Zero, or the code of an error.
+    error: i32,
+}
+
 /// # Safety
 /// `list` is null, or alive.
-unsafe fn accepted(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(i32, i64)> {
+unsafe fn elements(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<Element> {
     // SAFETY: the list has as many elements as it says. A code is read as a number, because a broker may send one that the
     // enumeration does not have.
     unsafe {
         if list.is_null() || (*list).elems.is_null() {
             return Vec::new();
         }
-        let count = usize::try_from((*list).cnt).unwrap_or(0);
-        let elements = (0..count).map(|index| (*list).elems.add(index));
-        let elements = elements.filter(|element| (&raw const (**element).err).cast::<i32>().read() == 0);
-        elements.map(|element| ((*element).partition, (*element).offset)).collect()
+        let read = |element: *const sys::rd_kafka_topic_partition_t| Element {
+            partition: (*element).partition,
+            offset: (*element).offset,
+            error: (&raw const (*element).err).cast::<i32>().read(),
+        };
+        (0..usize::try_from((*list).cnt).unwrap_or(0)).map(|index| read((*list).elems.add(index))).collect()
     }
 }
 
