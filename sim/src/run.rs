@@ -277,11 +277,14 @@ async fn execute<L: LogService, T: TablesService>(
         }
     }
 
-    let simulated_ms = context.now_ms();
-    for node in nodes.workers.into_iter().chain(nodes.services.into_values()) {
-        handle.kill(node);
-    }
+    // Nobody writes any more. Idle clients, and their log, would only take time.
+    nodes.workers.into_iter().for_each(|node| handle.kill(node));
     log.shut_down();
+    if !context.damage().done {
+        judge_parts(&context, &checker, tables.as_ref()).await;
+    }
+    let simulated_ms = context.now_ms();
+    nodes.services.into_values().for_each(|node| handle.kill(node));
     tables.shut_down();
     injecting.abort();
     // Time for the tasks of the killed nodes to be dropped.
@@ -324,8 +327,7 @@ async fn has_drained<S: Store>(context: &SimContext, checker: &Checker<S>) -> bo
     positions.iter().all(is_at_end)
 }
 
-/// Compares the tables with the ground truth, again when delayed requests are applied, without each part of the service
-/// that may be lost, and the replicas with each other.
+/// Compares the tables with the ground truth, and again when delayed requests are applied.
 async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<T::Store>, tables: &T) {
     let version = tables.version();
     check_at_end(context, checker).await;
@@ -336,6 +338,11 @@ async fn judge_tables<T: TablesService>(context: &SimContext, checker: &Checker<
     if version.is_none() || tables.version() != version {
         check_at_end(context, checker).await;
     }
+}
+
+/// Compares the tables with the ground truth without each part of the service that may be lost, and the replicas with each
+/// other.
+async fn judge_parts<T: TablesService>(context: &SimContext, checker: &Checker<T::Store>, tables: &T) {
     for part in 0.. {
         if context.has_failed() {
             break;

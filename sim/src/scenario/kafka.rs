@@ -98,7 +98,7 @@ impl KafkaCluster {
         let session_ms = Self::session_ms(options);
         let client = |random: &mut Random| ClientOptions {
             poll_interval_ms: session_ms * random.within(1..=4),
-            fetch_wait_ms: random.log_uniform(5..=500),
+            fetch_wait_ms: random.log_uniform(50..=500),
             fetch_bytes: random.log_uniform(200..=1 << 20),
             request_timeout_ms: random.log_uniform(1_000..=5_000),
             metadata_interval_ms: random.log_uniform(500..=10_000),

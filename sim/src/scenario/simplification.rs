@@ -145,7 +145,7 @@ impl Simplification {
                 for client in &mut cluster.clients {
                     *client = ClientOptions {
                         poll_interval_ms: 4_000,
-                        fetch_wait_ms: 20,
+                        fetch_wait_ms: 100,
                         fetch_bytes: 1 << 18,
                         request_timeout_ms: 2_000,
                         metadata_interval_ms: 2_000,
