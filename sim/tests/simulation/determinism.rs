@@ -1,6 +1,5 @@
 //! A seed has one run, whichever process runs it. Without this, a failure could not be reproduced.
 
-use std::ops::Range;
 use std::process::Command;
 
 use simulation::scenario::profile::Profile;
@@ -8,7 +7,7 @@ use simulation::scenario::{Scenario, World};
 use simulation::trace::Record;
 use simulation::{Seed, run};
 
-use crate::played::played;
+use crate::seeds::{assert_same, in_processes};
 
 /// Seeds whose traces are compared.
 const SEEDS: [Seed; 6] = [0, 1, 2, 3, 40, 41];
@@ -70,28 +69,12 @@ fn a_seed_on_cassandra_gives_the_same_trace_again() {
     }
 }
 
-/// Seeds of the production drivers, each in two processes; at night more (`.ci/nightly --part threads`).
-const SEEDS_WITH_THREADS: Seed = 15;
-
-/// Plays seeds in two processes each, whose addresses differ, and compares what is left of them.
-fn assert_same_in_two_processes(seeds: Range<Seed>) {
-    let reports = |seed| [(); 2].map(|()| played(Scenario::draw(seed, World::Full, Profile::Standard)));
-    for seed in seeds {
-        let [one, other] = reports(seed);
-        assert!(one.trace.events > 100, "seed {seed}: {one}");
-        assert_eq!(one, other, "seed {seed}");
-    }
-}
-
+/// In addition to those that every test run has (`seeds.rs`).
 #[test]
-fn a_seed_of_the_production_drivers_has_the_same_trace_in_two_processes() {
-    assert_same_in_two_processes(0..SEEDS_WITH_THREADS);
-}
-
-#[test]
-#[ignore = "takes minutes: cargo sim 200_seeds_of_the_production_drivers --ignored"]
-fn _200_seeds_of_the_production_drivers_have_the_same_trace_in_two_processes() {
-    assert_same_in_two_processes(SEEDS_WITH_THREADS..SEEDS_WITH_THREADS + 200);
+#[ignore = "takes minutes: cargo sim _1000_more_seeds --ignored"]
+fn _1000_more_seeds_of_the_production_drivers_have_the_same_trace_in_two_processes() {
+    let [one, other] = [(); 2].map(|()| in_processes(1_000..2_000).1);
+    assert_same(&one, &other);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Many seeds on each kind of services. `cargo sim campaign --seeds 1000..3000 --world cassandra` runs others.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use simulation::campaign::{Campaign, Limits};
 use simulation::scenario::profile::Profile;
 use simulation::scenario::{Draft, World};
-use simulation::{Seed, run};
+use simulation::{Report, Seed, run};
 
 use crate::played;
 
@@ -20,17 +21,31 @@ const REPORTED: usize = 3;
 
 /// Run once for all tests that need it.
 fn campaign(world: World) -> &'static Campaign {
-    static CAMPAIGNS: [OnceLock<Campaign>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    static CAMPAIGNS: [OnceLock<Campaign>; 2] = [OnceLock::new(), OnceLock::new()];
     let (index, seeds) = match world {
         World::Simple => (0, SIMPLE),
         World::Cassandra => (1, CASSANDRA),
-        World::Full => (2, FULL),
+        World::Full => return &full().0,
     };
-    let mut limits = Limits::seeds(seeds);
-    if world.isolated() {
-        limits.isolation = played::processes();
-    }
+    let limits = Limits::seeds(seeds);
     CAMPAIGNS[index].get_or_init(|| Campaign::run(world, Profile::Standard, &limits, |_, _| {}))
+}
+
+/// Those of both production drivers, run once, with the report of each.
+fn full() -> &'static (Campaign, BTreeMap<Seed, Report>) {
+    static CAMPAIGN: OnceLock<(Campaign, BTreeMap<Seed, Report>)> = OnceLock::new();
+    CAMPAIGN.get_or_init(|| in_processes(FULL))
+}
+
+/// Runs each seed of both production drivers in a process of its own.
+pub fn in_processes(seeds: Range<Seed>) -> (Campaign, BTreeMap<Seed, Report>) {
+    let limits = Limits { isolation: played::processes(), ..Limits::seeds(seeds) };
+    let reports = Mutex::new(BTreeMap::new());
+    let campaign = Campaign::run(World::Full, Profile::Standard, &limits, |_, report| {
+        let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.insert(report.scenario.seed, report.clone());
+    });
+    (campaign, reports.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn assert_no_failures(world: World) {
@@ -40,7 +55,7 @@ fn assert_no_failures(world: World) {
         let seed = report.scenario.seed;
         eprintln!("{report}to repeat it with its trace: cargo sim run --seed {seed} --world {world} --trace");
     }
-    let name = |report: &simulation::Report| {
+    let name = |report: &Report| {
         let violation = format!("{:?}", report.violation.as_ref());
         format!("{} ({})", report.scenario.seed, violation.split([' ', '{']).next().unwrap_or_default())
     };
@@ -68,6 +83,21 @@ fn seeds_on_cassandra_end_in_the_ground_truth() {
 #[test]
 fn seeds_on_kafka_and_cassandra_end_in_the_ground_truth() {
     assert_no_failures(World::Full);
+}
+
+/// Processes have different addresses.
+#[test]
+fn a_seed_on_kafka_and_cassandra_has_the_same_trace_in_two_processes() {
+    assert_same(&full().1, &in_processes(FULL).1);
+}
+
+/// Compares all that is left of runs.
+pub fn assert_same(one: &BTreeMap<Seed, Report>, other: &BTreeMap<Seed, Report>) {
+    assert!(one.values().all(|report| report.trace.events > 100), "a short trace compares nothing");
+    assert!(one.keys().eq(other.keys()));
+    for (seed, report) in one {
+        assert_eq!(Some(report), other.get(seed), "seed {seed}");
+    }
 }
 
 #[test]
