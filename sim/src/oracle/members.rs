@@ -41,11 +41,7 @@ impl Members {
     pub fn ends(&mut self, caller: Caller) {
         self.joined.remove(&caller);
         self.owned.remove(&caller);
-        self.forget(caller);
-    }
-
-    fn forget(&mut self, caller: Caller) {
-        self.holds.retain(|(_, holder), _| *holder != caller);
+        self.removed(caller);
     }
 
     /// Its consumer has said that these partitions are assigned.
@@ -77,13 +73,11 @@ impl Members {
         Some(Violation::GivenBeforeRelease { worker, partition, to })
     }
 
-    /// A process says which partitions it has. After a request that failed, librdkafka 2.12 repeats everything, with what it
+    /// A process says all that it has. After a request that failed, librdkafka 2.12 repeats everything, with what it
     /// had before the assignment that it is taking: the coordinator understands that it has given back the others
     /// (`rd_kafka_cgrp_consumer_group_heartbeat`). That is no doing of the worker.
-    pub fn owns(&mut self, caller: Caller, partitions: &BTreeSet<i32>, is_full: bool) {
-        if is_full {
-            self.owned.insert(caller, partitions.clone());
-        }
+    pub fn owns(&mut self, caller: Caller, partitions: BTreeSet<i32>) {
+        self.owned.insert(caller, partitions);
     }
 
     /// The coordinator gives a process these partitions.
@@ -101,7 +95,7 @@ impl Members {
 
     /// The coordinator has removed a process from the group: it may give on all that it held.
     pub fn removed(&mut self, caller: Caller) {
-        self.forget(caller);
+        self.holds.retain(|(_, holder), _| *holder != caller);
     }
 
     /// A process has left the group. The violation if its consumer still exists: it has not polled in time.
@@ -187,22 +181,20 @@ mod tests {
     fn what_a_client_denies_to_have_when_it_repeats_everything_may_be_given_on() {
         let mut members = holding();
         members.revoked(A, &[4, 5]);
-        members.owns(A, &BTreeSet::from([4]), true);
+        members.owns(A, BTreeSet::from([4]));
         members.given(B, &BTreeSet::from([4, 5]));
         assert_eq!(members.released(A, 5), None);
         assert!(members.released(A, 4).is_some());
         // An older message may arrive later.
         members.assigned(A, &[5]);
         members.revoked(A, &[5]);
-        members.owns(A, &BTreeSet::from([4, 5]), false);
         members.given(B, &BTreeSet::from([5]));
         assert_eq!(members.released(A, 5), None);
         members.given(A, &BTreeSet::from([5]));
         members.assigned(A, &[5]);
         members.revoked(A, &[5]);
-        members.owns(A, &BTreeSet::new(), false);
         members.given(B, &BTreeSet::from([5]));
-        assert!(members.released(A, 5).is_some(), "it said only that it has given it back");
+        assert!(members.released(A, 5).is_some(), "it was given it after that");
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::service::kafka::damage;
 use crate::service::kafka::faults::BrokerFaults;
 use crate::service::kafka::mirror::{Mirror, Served};
 use crate::service::kafka::observe::Observing;
-use crate::service::kafka::producer::Producer;
+use crate::service::kafka::producer::{Acknowledged, Producer};
 use crate::service::kafka::{partitions, record};
 use crate::service::{LogService, Verified};
 
@@ -181,7 +181,7 @@ impl LogService for KafkaLog {
         let began_at = self.context.damage().began_at.clone();
         let lost: Vec<Position> = {
             let truth = oracles.truth();
-            let is_lost = |((partition, offset), value): &((i32, i64), Option<Vec<u8>>)| {
+            let is_lost = |Acknowledged { partition, offset, value }: &Acknowledged| {
                 let record = truth.record(*partition, *offset);
                 // The truth begins where the tables do.
                 *offset >= truth.binding().origin(*partition)
@@ -189,7 +189,7 @@ impl LogService for KafkaLog {
                     && record.is_none_or(|(record, _)| record.value != *value)
             };
             let lost = self.producer.acknowledged().into_iter().filter(is_lost);
-            lost.map(|((partition, offset), _)| Position { partition, offset }).collect()
+            lost.map(|Acknowledged { partition, offset, .. }| Position { partition, offset }).collect()
         };
         lost.into_iter().for_each(|position| self.context.violate(Violation::AppendLost(position)));
     }

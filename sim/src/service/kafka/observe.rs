@@ -302,10 +302,11 @@ impl History {
             Event::MemberJoined { member, client_id, .. } => {
                 self.processes.extend(caller_of(client_id).map(|caller| (member.to_owned(), caller)));
             }
-            Event::OwnershipReported { member, partitions, is_full, .. } => {
+            // Other reports say only what the member has given back.
+            Event::OwnershipReported { member, partitions, is_full: true, .. } => {
                 if let Some(caller) = self.processes.get(member) {
                     let owned = partitions.get(TOPIC).cloned().unwrap_or_default();
-                    context.members().owns(*caller, &owned, is_full);
+                    context.members().owns(*caller, owned);
                 }
             }
             Event::MemberRemoved { member, why, .. } => {

@@ -30,8 +30,13 @@ enum Request {
     Gap { partition: i32, offsets: i64, done: oneshot::Sender<()> },
 }
 
-/// The partition and offset of a record that was acknowledged, and its value.
-type Acknowledged = ((i32, i64), Option<Vec<u8>>);
+/// A record that was acknowledged.
+#[derive(Clone)]
+pub(crate) struct Acknowledged {
+    pub partition: i32,
+    pub offset: i64,
+    pub value: Option<Vec<u8>>,
+}
 
 /// The producer's machine.
 pub(crate) struct Producer {
@@ -104,8 +109,11 @@ async fn serve(
                 loop {
                     match broker.append(TOPIC, records.clone()).await {
                         Ok(positions) => {
-                            let appended =
-                                positions.into_iter().zip(records.into_iter().map(|record| record.value));
+                            let appended = positions.into_iter().zip(records);
+                            let appended = appended.map(|((partition, offset), record)| {
+                                let value = record.value;
+                                Acknowledged { partition, offset, value }
+                            });
                             acknowledged.lock().unwrap_or_else(PoisonError::into_inner).extend(appended);
                             break;
                         }

@@ -111,20 +111,19 @@ impl Activity {
         let mut known = self.known();
         let open: Vec<usize> = known.open.keys().copied().collect();
         open.into_iter().for_each(|thread| known.close(thread));
-        let mut labels: Vec<(u8, String)> = known.done.iter().map(|bar| (bar.worker, bar.label())).collect();
-        labels.sort();
-        labels.dedup();
-        for (place, (_, label)) in (0..).zip(&labels) {
-            recording.add_lane(Party::Threads(place), label, "threads of clients");
-        }
+        let mut lanes: BTreeMap<(u8, String), Vec<&Bar>> = BTreeMap::new();
         for bar in &known.done {
-            let Some(place) = labels.iter().position(|(_, label)| *label == bar.label()) else { continue };
-            let lane = recording.lane(Party::Threads(place as u16));
-            let mut item = recording.item(Kind::ThreadRuns, Some(lane), bar.text());
-            (item.start, item.event) = bar.start;
-            (item.end, item.end_event) = (Some(bar.end.0), Some(bar.end.1));
-            item.details.push(("thread".to_owned(), bar.thread.to_string()));
-            recording.add(item);
+            lanes.entry((bar.worker, bar.label())).or_default().push(bar);
+        }
+        for (place, ((_, label), bars)) in (0..).zip(lanes) {
+            let lane = recording.add_lane(Party::Threads(place), label, "threads of clients");
+            for bar in bars {
+                let mut item = recording.item(Kind::ThreadRuns, Some(lane), bar.text());
+                (item.start, item.event) = bar.start;
+                (item.end, item.end_event) = (Some(bar.end.0), Some(bar.end.1));
+                item.details.push(("thread".to_owned(), bar.thread.to_string()));
+                recording.add(item);
+            }
         }
         if known.left_out > 0 {
             let text = format!("{} bars of threads are left out", known.left_out);
