@@ -160,23 +160,32 @@ fn material(key: ApiKey, version: i16, filler: u8) -> BytesMut {
     bytes
 }
 
+/// The default body of this request with other bytes at some places, cut to what is a body; none if it is none any more.
+pub fn edited(key: ApiKey, version: i16, filler: u8, edits: &[(usize, u8)]) -> Option<Bytes> {
+    let mut bytes = material(key, version, filler);
+    for (place, byte) in edits {
+        bytes[*place] = *byte;
+    }
+    let bytes = bytes.freeze();
+    length_of_body(key, version, &bytes).map(|length| bytes.slice(..length))
+}
+
 /// A body of this request with random content. Most counts and lengths in it are small.
 pub fn body(key: ApiKey, version: i16, draw: &mut Draw) -> Bytes {
     const SOME: [u8; 10] = [0, 1, 1, 2, 2, 3, b't', b't', 0x7f, 0xff];
     let mut best = Bytes::new();
     let mut found = 0;
     for attempt in 0..400 {
-        let mut bytes = material(key, version, draw.pick(&[0, 0, 1]));
-        for _ in 0..attempt % 8 {
+        let filler = draw.pick(&[0, 0, 1]);
+        let edit = |draw: &mut Draw| {
             let within = draw.pick(&[8, 24, 60]);
-            let place = draw.below(within);
-            bytes[place] = draw.pick(&SOME);
-        }
-        let bytes = bytes.freeze();
-        if let Some(length) = length_of_body(key, version, &bytes) {
+            (draw.below(within), draw.pick(&SOME))
+        };
+        let edits: Vec<_> = (0..attempt % 8).map(|_| edit(draw)).collect();
+        if let Some(made) = edited(key, version, filler, &edits) {
             found += 1;
-            if length >= best.len() {
-                best = bytes.slice(..length);
+            if made.len() >= best.len() {
+                best = made;
             }
         }
         if found == 6 {

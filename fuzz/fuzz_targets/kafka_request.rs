@@ -1,0 +1,14 @@
+//! The target `kafka_request` for libFuzzer; without it, a program that runs the target on files.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| exactlyonce_fuzz::kafka_request(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    for path in std::env::args_os().skip(1) {
+        exactlyonce_fuzz::kafka_request(&std::fs::read(path)?);
+    }
+    Ok(())
+}
