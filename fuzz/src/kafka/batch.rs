@@ -64,7 +64,7 @@ fn sent(bytes: &[u8]) {
     assert!(taken <= 4096 + 8 * bytes.len(), "{taken} bytes for {}", bytes.len());
     let Ok(batches) = batches else { return };
     assert_eq!(batches.iter().map(Batch::size).sum::<usize>(), bytes.len());
-    batches.iter().for_each(|batch| read(batch));
+    batches.iter().for_each(read);
 }
 
 fn sealed(bytes: &[u8]) {
