@@ -94,6 +94,12 @@ fn configure(options: &mut Options, others: &[(&str, &str)]) -> Result<(), Strin
             "@min_isr@" => "2",
             value => value,
         };
+        if name == "broker.rack" {
+            for broker in &mut options.brokers {
+                broker.rack = Some(value.replace("@id@", &broker.id.to_string()));
+            }
+            continue;
+        }
         match options.set(name, value) {
             Ok(()) | Err(PropertyError::Unknown(_)) => {}
             Err(error) => return Err(error.to_string()),

@@ -27,7 +27,7 @@ kafka_configure() {
     fi
     fill "$here/kafka/server.properties" "$folder/server.properties" \
         "id=$i" "voters=${voters#,}" "port=$port" "controller_port=$((port + 1))" "more_listeners=$listeners" \
-        "data=$folder/$2" "replicas=$replicas" "min_isr=$min_isr" "security=$security"
+        "data=$folder/$2" "replicas=$replicas" "min_isr=$min_isr" "security=$security" "settings=${KAFKA_SETTINGS// /$'\n'}"
 }
 
 # The log folder is made beside its place, so that one half made is never taken for whole.
@@ -57,8 +57,9 @@ kafka_answers() {
     count=${reply[11]}
     for ((n = 0; n < count; n++)); do
         ((reply[at + 3] != $1)) || own=yes
-        # Behind the id: the host with its length, the port, and an empty rack.
-        ((at += 4 + 2 + reply[at + 5] + 4 + 2))
+        # Behind the id: the host with its length, the port, and the rack with its length.
+        ((at += 4 + 2 + reply[at + 5] + 4))
+        ((at += 2 + reply[at + 1]))
     done
     [[ -n $own ]] && ((count >= $2))
 }

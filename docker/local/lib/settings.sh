@@ -5,10 +5,10 @@
 settings_file=cluster.settings
 # Settings that the data depend on keep their first values; all others may change at the next `up`.
 settings_fixed=(KAFKA_NODES CASSANDRA_NODES SECURE KAFKA_PORT CQL_PORT STORAGE_PORT JMX_PORT ADDRESS_PREFIX CASSANDRA_VERSION)
-settings_free=(KAFKA_HEAP CASSANDRA_HEAP JVM COMMITLOG_SYNC)
+settings_free=(KAFKA_HEAP KAFKA_SETTINGS CASSANDRA_HEAP JVM COMMITLOG_SYNC)
 declare -A settings_default=(
     [KAFKA_NODES]=1 [CASSANDRA_NODES]=1 [SECURE]=no [KAFKA_PORT]=9092 [CQL_PORT]=9042 [STORAGE_PORT]=7000 [JMX_PORT]=7199
-    [ADDRESS_PREFIX]=127.0.0 [CASSANDRA_VERSION]=5.0.5 [KAFKA_HEAP]=512m [CASSANDRA_HEAP]=512m [JVM]=quick [COMMITLOG_SYNC]=batch
+    [ADDRESS_PREFIX]=127.0.0 [CASSANDRA_VERSION]=5.0.5 [KAFKA_HEAP]=512m [KAFKA_SETTINGS]="" [CASSANDRA_HEAP]=512m [JVM]=quick [COMMITLOG_SYNC]=batch
 )
 
 # Sets a variable for each setting from the file; fails if there is none.
@@ -16,7 +16,7 @@ settings_load() {
     [[ -e $dir/$settings_file ]] || fail "no cluster in $dir: '$0 up' makes one (EXACTLYONCE_LOCAL_DIR names the folder)"
     local name value
     while IFS='=' read -r name value; do
-        [[ -n ${settings_default[${name:-?}]-} ]] || fail "$dir/$settings_file: '$name' is no setting"
+        [[ -v settings_default[${name:-?}] ]] || fail "$dir/$settings_file: '$name' is no setting"
         printf -v "$name" '%s' "$value"
     done <"$dir/$settings_file"
     for name in "${settings_fixed[@]}" "${settings_free[@]}"; do
@@ -86,6 +86,10 @@ settings_check() {
         usage_error "EXACTLYONCE_LOCAL_CASSANDRA_VERSION is '$CASSANDRA_VERSION', but must be a release of 4.1 or 5.0, as 4.1.10 or 5.0.5"
     for name in KAFKA_HEAP CASSANDRA_HEAP; do
         [[ ${!name} =~ ^[1-9][0-9]*[mg]$ ]] || usage_error "EXACTLYONCE_LOCAL_$name is '${!name}', but must be as 512m or 1g"
+    done
+    for at in $KAFKA_SETTINGS; do
+        [[ $at =~ ^[a-z][a-z0-9.]*=[^@]*$ ]] ||
+            usage_error "EXACTLYONCE_LOCAL_KAFKA_SETTINGS has '$at', but must have settings as num.partitions=4, with spaces in between"
     done
     one_of EXACTLYONCE_LOCAL_JVM "$JVM" quick full
     one_of EXACTLYONCE_LOCAL_COMMITLOG_SYNC "$COMMITLOG_SYNC" batch periodic

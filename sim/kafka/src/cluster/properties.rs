@@ -8,6 +8,9 @@ use super::Options;
 use crate::metadata::config;
 use crate::sasl::Mechanism;
 
+/// The selector that sends consumers to a replica in their rack.
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 /// Why a setting is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PropertyError {
@@ -71,6 +74,9 @@ impl Options {
             "log.retention.check.interval.ms" => self.retention_check = millis()?,
             "max.incremental.fetch.session.cache.slots" => self.fetch_sessions = int()? as usize,
             "num.partitions" => self.controller.partitions = count()?,
+            "offsets.retention.check.interval.ms" => {
+                self.groups.offsets_retention_check_interval = i64::from(int()?.max(1));
+            }
             "offsets.retention.minutes" => {
                 self.groups.offsets_retention = i64::from(count()?).saturating_mul(60_000);
             }
@@ -82,6 +88,13 @@ impl Options {
                 self.quota_window.size = Duration::from_secs(u64::from(count()?.unsigned_abs()));
             }
             "replica.lag.time.max.ms" => self.replica_lag = millis()?,
+            "replica.selector.class" => {
+                self.rack_aware = match value {
+                    RACK_AWARE => true,
+                    "" => false,
+                    _ => return Err(invalid(format!("only {RACK_AWARE} is simulated"))),
+                };
+            }
             "sasl.enabled.mechanisms" => {
                 let names = value.split(',').map(|name| name.trim().parse());
                 let mechanisms: Result<Vec<Mechanism>, _> = names.collect();
@@ -123,7 +136,8 @@ mod tests {
         assert_eq!(options.sasl.mechanisms, [Mechanism::Scram(Hash::Sha256), Mechanism::Plain]);
         options.set("quota.window.size.seconds", "5").unwrap();
         assert_eq!((options.quota_window.samples, options.quota_window.size.as_secs()), (11, 5));
-        assert!(!options.auto_create_topics);
+        options.set("replica.selector.class", RACK_AWARE).unwrap();
+        assert!(options.rack_aware && !options.auto_create_topics);
         assert_eq!(options.controller.session_timeout, Duration::from_secs(6));
         assert_eq!(
             options.controller.topic_defaults.get("segment.bytes").map(String::as_str),
@@ -145,6 +159,7 @@ mod tests {
             ("min.insync.replicas", "0"),
             ("sasl.enabled.mechanisms", ""),
             ("sasl.enabled.mechanisms", "PLAIN,GSSAPI"),
+            ("replica.selector.class", "com.example.Selector"),
         ] {
             assert!(options.set(name, value).is_err(), "{name}={value}");
         }

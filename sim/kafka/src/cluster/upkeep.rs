@@ -69,7 +69,7 @@ impl Broker {
     /// Applies retention to all logs now.
     pub(crate) fn retain(&self) {
         let now = self.now();
-        let expiration = i64::try_from(self.options().producer_expiration.as_millis()).unwrap_or(i64::MAX);
+        let expiration = self.producer_expiration();
         let mut moved = false;
         for replica in self.lock().replicas.values_mut() {
             moved |= replica.retain(now);

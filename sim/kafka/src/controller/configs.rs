@@ -99,10 +99,8 @@ impl Controller {
                 let before = image.broker_configs.get(&node).cloned().unwrap_or_default();
                 let lists = check_lists(&resource.configs);
                 let configs = altered(&before, &resource.configs, replace, |key, value| {
-                    let topic_key =
-                        config::KEYS.iter().find(|known| !key.is_empty() && known.broker_name == key);
-                    match topic_key {
-                        Some(known) => config::check(known.name, value).map_err(|error| error.to_string()),
+                    match config::check_dynamic(key, value) {
+                        Some(checked) => checked.map_err(|error| error.to_string()),
                         // Of the others, nothing that is simulated depends on a dynamic change.
                         None => Err(format!("Cannot update these configs dynamically: Set({key})")),
                     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cluster::Broker;
 use crate::controller::{BROKER, ControlRequest, ControlResponse, DELETE, SET, SUBTRACT, TOPIC};
 use crate::error::ErrorCode;
+use crate::protocol::messages::alter_configs_request::AlterConfigsResource as Resource;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Replaced;
 use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as Altered;
@@ -62,10 +63,16 @@ pub(super) async fn replace(
     AlterConfigsResponse::default().with_responses(responses.collect())
 }
 
-/// Whether a request of the old form names a resource more than once.
+/// The types of resources that Kafka knows (`ConfigResource.Type`): topics, brokers, loggers of brokers, client metrics, groups.
+const TYPES: [i8; 5] = [TOPIC, BROKER, 8, 16, 32];
+
+/// Whether a request of the old form names a resource more than once. All types that Kafka does not know are one here
+/// (`AlterConfigsResponse.errors`).
 pub(super) fn names_twice(request: &AlterConfigsRequest) -> bool {
+    let known = |kind: i8| if TYPES.contains(&kind) { kind } else { 0 };
     let mut names = BTreeSet::new();
-    !request.resources.iter().all(|resource| names.insert((resource.resource_type, &resource.resource_name)))
+    let named = |resource: &Resource| (known(resource.resource_type), resource.resource_name.clone());
+    !request.resources.iter().all(|resource| names.insert(named(resource)))
 }
 
 /// A response for each resource, in the order of the request.

@@ -120,6 +120,22 @@ fn described(
                     described.push(entry(key.broker_name, key.kind, &all, false, synonyms));
                 }
             }
+            for (name, kind) in config::DYNAMIC.into_iter().filter(|(name, _)| is_wanted(name)) {
+                let fixed = match name {
+                    config::VERIFICATION => broker.options().verify_transactions.to_string(),
+                    _ => broker.options().producer_expiration.as_millis().to_string(),
+                };
+                let changed = [(of_own, OF_BROKER), (of_all, OF_ALL_BROKERS)].into_iter();
+                let mut all: Vec<_> = changed
+                    .filter_map(|(values, source)| Some((name, values.get(name)?.as_str(), source)))
+                    .collect();
+                if own.is_some() {
+                    all.push((name, fixed.as_str(), STATIC));
+                }
+                if !all.is_empty() {
+                    described.push(entry(name, kind, &all, false, synonyms));
+                }
+            }
             if own.is_some() {
                 for (name, value) in broker_settings(broker) {
                     if is_wanted(name) {
@@ -149,7 +165,6 @@ fn broker_settings(broker: &Broker) -> Vec<(&'static str, String)> {
         ("num.partitions", options.controller.partitions.to_string()),
         ("offsets.topic.num.partitions", options.offsets_partitions.to_string()),
         ("offsets.topic.replication.factor", options.offsets_replication.to_string()),
-        ("producer.id.expiration.ms", millis(options.producer_expiration)),
         ("replica.lag.time.max.ms", millis(options.replica_lag)),
         ("transaction.state.log.num.partitions", options.transaction_partitions.to_string()),
         ("transaction.state.log.replication.factor", options.transaction_replication.to_string()),

@@ -11,20 +11,21 @@ use proto_kafka::messages::{
 };
 use simulated_kafka::cluster::HostFault::{Kill, Pause};
 use simulated_kafka::error::ErrorCode;
+use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::types::NodeId;
 
-use crate::harness::{Testbed, checked, text, topic_name};
+use crate::harness::{START, Testbed, checked, seconds, text, topic_name};
 
-const SET: i8 = 0;
+pub const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// A resource of the type of topics.
 const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub const BROKER: i8 = 4;
 
-async fn alter(
+pub async fn alter(
     bed: &Testbed,
     (kind, resource): (i8, &str),
     changes: &[(&str, i8, Option<&str>)],
@@ -66,6 +67,7 @@ async fn described_of(bed: &Testbed, topic: &str, name: &str) -> (String, i8) {
 
 const OF_TOPIC: i8 = 1;
 const OF_ALL_BROKERS: i8 = 3;
+const STATIC: i8 = 4;
 const DEFAULT: i8 = 5;
 
 #[tokio::test(start_paused = true)]
@@ -143,6 +145,11 @@ async fn the_old_form_of_a_change_replaces_all_settings_and_has_no_response_if_i
     let others = [(TOPIC, "t", &seven[..]), (BROKER, "t", &[])];
     assert_eq!(replace(&bed, &others).await, Some(vec![Ok(()), refused]));
     assert_eq!(described(&bed, "max.message.bytes").await, ("7".to_owned(), OF_TOPIC));
+    // Unknown types are all one, and known ones that are refused are not.
+    assert_eq!(replace(&bed, &[(77, "t", &[]), (78, "t", &[])]).await, None);
+    for others in [[(77, "t", &[][..]), (78, "u", &[])], [(8, "t", &[]), (77, "t", &[])]] {
+        assert_eq!(replace(&bed, &others).await, Some(vec![refused, refused]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,6 +227,45 @@ async fn a_topic_without_a_setting_of_its_own_has_that_of_all_brokers() {
     assert_eq!(alter(&bed, (BROKER, "1"), &of_one, false).await, Err(ErrorCode::InvalidConfig));
     assert_eq!(alter(&bed, (BROKER, ""), &of_one, false).await, Ok(()));
     assert_eq!(bed.produce("t", &["a"], -1).await, Ok(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_producers_are_remembered_and_whether_they_are_verified_changes_while_brokers_run() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1], &[]).await;
+    let described = async |broker: &'static str, name: &'static str| {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(text(broker))
+            .with_configuration_keys(Some(vec![text(name)]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let response = bed.send(1, request, 4).await.unwrap();
+        let configs = &response.results[0].configs;
+        configs
+            .iter()
+            .map(|config| (config.value.clone().unwrap().to_string(), config.config_source))
+            .collect::<Vec<_>>()
+    };
+    let (expiration, verification) =
+        ("producer.id.expiration.ms", "transaction.partition.verification.enable");
+    for (name, value) in [(expiration, "0"), (expiration, "soon"), (verification, "maybe")] {
+        let refused = alter(&bed, (BROKER, ""), &[(name, SET, Some(value))], false).await;
+        assert_eq!(refused, Err(ErrorCode::InvalidRequest), "{name}={value}");
+    }
+    assert_eq!(described("1", expiration).await, [("86400000".to_owned(), STATIC)]);
+    assert_eq!(described("", expiration).await, []);
+    let changes = [(expiration, SET, Some("60000")), (verification, SET, Some("false"))];
+    assert_eq!(alter(&bed, (BROKER, ""), &changes, false).await, Ok(()));
+    assert_eq!(described("", expiration).await, [("60000".to_owned(), OF_ALL_BROKERS)]);
+    assert_eq!(described("1", verification).await, [("false".to_owned(), OF_ALL_BROKERS)]);
+    let idempotent = || BatchBuilder::new(START).producer(8, 0, 0).record(START, None, Some(b"a")).build();
+    assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
+    assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
+    tokio::time::sleep(seconds(700)).await;
+    assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(1));
+    assert_eq!(alter(&bed, (BROKER, ""), &[(expiration, DELETE, None)], false).await, Ok(()));
+    tokio::time::sleep(seconds(700)).await;
+    assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(1));
 }
 
 /// The result of an election: of preferred leaders (0) or an unclean one (1).

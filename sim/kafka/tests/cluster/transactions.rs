@@ -2,9 +2,12 @@
 
 use proto_kafka::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use proto_kafka::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use proto_kafka::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use proto_kafka::messages::{
-    AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest,
-    ProducerId, TransactionalId,
+    AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
+    ProduceRequest, ProducerId, TransactionalId, TxnOffsetCommitRequest,
 };
 use simulated_kafka::cluster::HostFault::Kill;
 use simulated_kafka::cluster::{Options, Verb};
@@ -12,6 +15,7 @@ use simulated_kafka::error::ErrorCode;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::types::NodeId;
 
+use crate::administration::{BROKER, SET, alter};
 use crate::harness::{START, Testbed, checked, read, seconds, text, topic_name, wanted};
 
 pub const ID: &str = "transactional";
@@ -180,6 +184,57 @@ async fn without_verification_a_late_write_opens_a_transaction_that_nobody_ends(
     // The last stable offset stands still, the high watermark does not.
     let state = bed.cluster.replica(NodeId(1), "a", 0).unwrap();
     assert_eq!((state.last_stable, state.high_watermark), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_are_refused_by_a_coordinator_that_moves_while_they_are_verified() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    crate::groups::coordinator(&bed).await;
+    let of_transactions = coordinator(&bed).await;
+    let [from, to] = [of_transactions % 3 + 1, (of_transactions + 1) % 3 + 1];
+    let lead = async |node| {
+        bed.until("the move", async || {
+            bed.cluster.move_leader("__consumer_offsets", 0, NodeId(node));
+            bed.cluster.settled().await;
+            crate::groups::coordinator(&bed).await == node
+        })
+        .await;
+    };
+    lead(from).await;
+    let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(1);
+    let topic =
+        TxnOffsetCommitRequestTopic::default().with_name(topic_name("a")).with_partitions(vec![partition]);
+    let request = TxnOffsetCommitRequest::default()
+        .with_transactional_id(TransactionalId(text(ID)))
+        .with_group_id(GroupId(text("group")))
+        .with_producer_id(ProducerId(producer.id))
+        .with_producer_epoch(producer.epoch)
+        .with_generation_id(-1)
+        .with_topics(vec![topic]);
+    bed.links.rule(|envelope| (envelope.verb == Verb::VerifyTransaction).then(|| vec![seconds(2)]));
+    let moves = async {
+        tokio::time::sleep(seconds(1)).await;
+        bed.cluster.move_leader("__consumer_offsets", 0, NodeId(to));
+    };
+    let (response, ()) = tokio::join!(bed.send(from, request, 5), moves);
+    let code = response.unwrap().topics[0].partitions[0].error_code;
+    assert_eq!(code, ErrorCode::NotCoordinator.code());
+}
+
+#[tokio::test(start_paused = true)]
+async fn verification_ends_and_begins_again_while_brokers_run() {
+    let bed = start(|_| {}).await;
+    let producer = init(&bed).await;
+    for (enabled, outcome) in [
+        ("true", Err(ErrorCode::InvalidTxnState)),
+        ("false", Ok(0)),
+        ("true", Err(ErrorCode::InvalidTxnState)),
+    ] {
+        let change = [("transaction.partition.verification.enable", SET, Some(enabled))];
+        assert_eq!(alter(&bed, (BROKER, ""), &change, false).await, Ok(()));
+        assert_eq!(produce(&bed, producer, if outcome.is_ok() { "a" } else { "b" }, 0, "1").await, outcome);
+    }
 }
 
 #[tokio::test(start_paused = true)]

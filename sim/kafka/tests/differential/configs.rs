@@ -40,8 +40,17 @@ pub fn alter_all(draw: &mut Draw) -> Step {
         } else {
             // What changes for brokers would remain.
             validate = true;
-            let (kind, name) =
-                draw.pick(&[(4, ""), (4, "1"), (4, "2"), (4, "x"), (2, ""), (2, "a b"), (3, "t")]);
+            let (kind, name) = draw.pick(&[
+                (4, ""),
+                (4, "1"),
+                (4, "2"),
+                (4, "x"),
+                (2, ""),
+                (2, "a b"),
+                (3, "t"),
+                (77, "t"),
+                (8, "t"),
+            ]);
             Resource::Other(kind, name, changes)
         });
     }
@@ -50,6 +59,8 @@ pub fn alter_all(draw: &mut Draw) -> Step {
         let mut names = BTreeSet::new();
         resources.retain(|resource| match resource {
             Resource::Topic(topic, _) => names.insert((2, topic.to_string())),
+            // Types that it does not know are one.
+            Resource::Other(3 | 77, name, _) => names.insert((0, (*name).to_owned())),
             Resource::Other(kind, name, _) => names.insert((*kind, (*name).to_owned())),
         });
     }

@@ -1,4 +1,9 @@
-//! Random requests to three real brokers and to three simulated ones: both respond the same.
+//! Random requests to three real brokers and to three simulated ones: both respond the same. The real ones must not delete
+//! empty groups meanwhile:
+//!
+//! ```text
+//! EXACTLYONCE_LOCAL_KAFKA_SETTINGS=offsets.retention.check.interval.ms=600000 docker/local/cluster up --kafka 3 --cassandra 0
+//! ```
 
 mod admin;
 #[path = "../../../../tests/common/cluster.rs"]
@@ -167,21 +172,21 @@ fn compare(kills: bool, default_steps: u64) {
 
 /// `EXACTLYONCE_DIFFERENTIAL_SEED` and `EXACTLYONCE_DIFFERENTIAL_STEPS` set what their names say.
 #[test]
-#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
+#[ignore = "needs services, see the start of this file"]
 fn random_requests_have_the_same_responses_on_kafka_and_in_the_simulation() {
     compare(false, 3000);
 }
 
 /// The same, while one broker after another is killed and started.
 #[test]
-#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
+#[ignore = "needs services, see the start of this file"]
 fn random_requests_have_the_same_responses_while_brokers_are_killed() {
     compare(true, 600);
 }
 
 /// `EXACTLYONCE_DIFFERENTIAL_SEED` is the seed, and `EXACTLYONCE_DIFFERENTIAL_ROUNDS` how often each version is sent.
 #[test]
-#[ignore = "needs services: docker/local/cluster up --kafka 3 --cassandra 0"]
+#[ignore = "needs services, see the start of this file"]
 fn damaged_and_cut_requests_of_every_version_have_responses_or_end_the_connection_on_both() {
     let seed = setting("EXACTLYONCE_DIFFERENTIAL_SEED", std::process::id().into());
     let rounds = setting("EXACTLYONCE_DIFFERENTIAL_ROUNDS", 1);

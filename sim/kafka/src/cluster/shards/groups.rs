@@ -211,9 +211,12 @@ impl Broker {
             Some(other) => return Err(*other),
         }
         // Its marker may have come in between. Nothing else can until the offsets are appended.
+        let proof = verified.proof(self, id);
         let state = self.lock();
         let Some(replica) = state.replicas.get(&id) else { return Ok(()) };
-        replica.log.producers().check_proof(claim, verified.proof(self, id))
+        // Another broker leads by now, which has verified nothing.
+        replica.leader().map_err(|_| ErrorCode::NotCoordinator)?;
+        replica.log.producers().check_proof(claim, proof)
     }
 
     /// A marker was appended to a partition of `__consumer_offsets`.

@@ -43,33 +43,19 @@ impl Broker {
         };
         let mut by_leader: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
         for (name, index) in markers.partitions {
-            let topic = image.topic(&name).filter(|topic| topic.partition(index).is_some());
-            let Some(topic) = topic else {
-                self.marker_outcome(
-                    shard,
-                    &markers.transactional_id,
-                    markers.producer,
-                    &name,
-                    index,
-                    MarkerOutcome::Gone,
-                );
-                continue;
-            };
-            let id = PartitionId { topic: topic.id, index };
-            match topic.partition(index).and_then(|partition| partition.leader) {
-                Some(leader) => by_leader.entry(leader).or_default().push(((name, index), id)),
-                None => {
-                    let outcome = MarkerOutcome::Refused(ErrorCode::LeaderNotAvailable);
-                    self.marker_outcome(
-                        shard,
-                        &markers.transactional_id,
-                        markers.producer,
-                        &name,
-                        index,
-                        outcome,
-                    );
+            let topic = image.topic(&name);
+            let partition = topic.and_then(|topic| Some((topic.id, topic.partition(index)?.leader)));
+            let outcome = match partition {
+                None => MarkerOutcome::Gone,
+                Some((_, None)) => MarkerOutcome::Refused(ErrorCode::LeaderNotAvailable),
+                Some((topic, Some(leader))) => {
+                    let id = PartitionId { topic, index };
+                    by_leader.entry(leader).or_default().push(((name, index), id));
+                    continue;
                 }
-            }
+            };
+            let (transactional_id, producer) = (&markers.transactional_id, markers.producer);
+            self.marker_outcome(shard, transactional_id, producer, &name, index, outcome);
         }
         for (leader, partitions) in by_leader {
             let transactional_id = markers.transactional_id.clone();

@@ -78,7 +78,7 @@ pub(crate) struct Verified {
 impl Verified {
     /// What a batch for a partition is appended with.
     pub(crate) fn proof(&self, broker: &Broker, id: PartitionId) -> Proof {
-        if broker.options().verify_transactions {
+        if broker.verifies_transactions() {
             Proof::Required(self.guards.get(&id).copied())
         } else {
             Proof::NotRequired
@@ -96,7 +96,7 @@ impl Broker {
         verification: Verification,
     ) -> Verified {
         let adds = verification == Verification::Add;
-        if !self.options().verify_transactions && !adds {
+        if !self.verifies_transactions() && !adds {
             return Verified::default();
         }
         let start = tokio::time::Instant::now();
