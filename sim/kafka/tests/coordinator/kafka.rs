@@ -12,6 +12,8 @@ use bytes::{Bytes, BytesMut};
 use proto_kafka::messages::*;
 use proto_kafka::protocol::{Decodable, Encodable};
 
+use simulated_kafka::group::Assignor;
+
 use crate::clients::{folder, run};
 
 const LONGEST: Duration = Duration::from_secs(300);
@@ -81,13 +83,19 @@ impl Kafka {
         }
     }
 
-    /// Begins with no groups, at time 0. A classic group has at most this many members.
-    pub fn begin(&mut self, max_size: usize) {
-        assert_eq!(self.ask(&format!("new {max_size}")), "ok");
+    /// Begins with no groups, at time 0. A classic group has at most this many members, and this assignor is the default of
+    /// the others.
+    pub fn begin(&mut self, max_size: usize, assignor: Assignor) {
+        assert_eq!(self.ask(&format!("new {max_size} {}", assignor.name())), "ok");
     }
 
-    pub fn pass(&mut self, milliseconds: i64) {
-        assert_eq!(self.ask(&format!("pass {milliseconds}")), "ok");
+    /// Lets time pass; whether nothing was due at the same time as something else, of which this is not determined.
+    pub fn pass(&mut self, milliseconds: i64) -> bool {
+        match self.ask(&format!("pass {milliseconds}")).as_str() {
+            "ok" => true,
+            "at once" => false,
+            other => panic!("{other}"),
+        }
     }
 
     /// The topics that there are from now on: their names, ids and numbers of partitions.
@@ -111,6 +119,11 @@ impl Kafka {
     pub fn join(&mut self, token: u64, version: i16, client_id: &str, request: &JoinGroupRequest) {
         let command = format!("join {token} {version} {client_id} {}", hex(request, version));
         assert_eq!(self.ask(&command), "ok");
+    }
+
+    /// The number in the id that was drawn last.
+    pub fn last_id(&mut self) -> u64 {
+        self.ask("last-id").parse().expect("a number")
     }
 
     /// Sends a SyncGroup request, which [`Kafka::answers`] answers.

@@ -8,7 +8,7 @@ use proto_kafka::error::ResponseError;
 use proto_kafka::messages::*;
 use proto_kafka::protocol::{Encodable, StrBytes};
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 use simulated_kafka::cluster::observe::Observer;
 use simulated_kafka::coordinator::{BatchId, Context, Effects, Producer, Record, Token, Topics};
 use simulated_kafka::group::{GroupConfig, GroupRequest, GroupResponse, GroupShard};
@@ -25,7 +25,7 @@ pub struct Bench {
     pub topics: Arc<Topics>,
     /// How the clients of the next requests call themselves.
     pub client_id: String,
-    rng: ChaCha8Rng,
+    pub rng: Box<dyn Rng>,
     pub now: i64,
     next: u64,
     pub log: Vec<(Record, Option<Producer>)>,
@@ -88,7 +88,7 @@ impl Bench {
             config,
             topics,
             client_id: "client".to_owned(),
-            rng: ChaCha8Rng::seed_from_u64(7),
+            rng: Box::new(ChaCha8Rng::seed_from_u64(7)),
             now,
             next: 0,
             log: Vec::new(),
@@ -153,7 +153,7 @@ impl Bench {
             client_host: "/127.0.0.1".to_owned(),
             api_version: version,
         };
-        let effects = self.shard.handle(self.now, &mut self.rng, token, &context, request.into());
+        let effects = self.shard.handle(self.now, &mut *self.rng, token, &context, request.into());
         self.take(effects);
         token
     }
@@ -177,7 +177,7 @@ impl Bench {
         let end = self.now + milliseconds;
         while let Some(at) = self.shard.next_deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            let effects = self.shard.tick(self.now, &mut self.rng);
+            let effects = self.shard.tick(self.now, &mut *self.rng);
             self.take(effects);
         }
         self.now = end;

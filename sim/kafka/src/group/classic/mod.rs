@@ -13,6 +13,7 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::consumer::Timers;
 use super::env::{Env, optional, text};
 use super::records::{self, GroupMemberValue, GroupValue};
 use super::{GroupResponse, refusal, subscription};
@@ -96,6 +97,8 @@ pub(crate) struct ClassicGroup {
     join_timer: Option<JoinTimer>,
     /// When members that have not asked for their assignment are removed.
     sync_timer: Option<i64>,
+    /// What was due for its members when it was a group of the `consumer` protocol, and is due again if it becomes one.
+    pub(crate) consumer_timers: Timers,
 }
 
 impl ClassicGroup {
@@ -118,6 +121,7 @@ impl ClassicGroup {
             since: now,
             join_timer: None,
             sync_timer: None,
+            consumer_timers: Timers::default(),
         }
     }
 

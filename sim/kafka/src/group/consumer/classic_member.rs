@@ -5,13 +5,14 @@
 
 use rand_core::Rng;
 
+use super::heartbeat::new_member_id;
 use super::heartbeat::{Refused, plain};
 use super::member::ClassicMetadata;
 use super::upgrade::{ids, names};
 use super::{ConsumerGroup, ConsumerMember, MemberState, records};
 use crate::cluster::observe::Removal;
 use crate::error::ErrorCode;
-use crate::group::classic::{CONSUMER, Join, random_uuid};
+use crate::group::classic::{CONSUMER, Join};
 use crate::group::env::{Env, text};
 use crate::group::observe::see_assignment;
 use crate::group::subscription::{self, Subscription};
@@ -27,7 +28,7 @@ impl GroupShard {
     pub(crate) fn join_consumer_group(&mut self, now: i64, rng: &mut dyn Rng, join: &Join<'_>) {
         let id = join.request.group_id.as_str();
         let unknown = join.request.member_id.is_empty();
-        let member = if unknown { random_uuid(rng).to_string() } else { join.request.member_id.to_string() };
+        let member = if unknown { new_member_id(rng) } else { join.request.member_id.to_string() };
         if let Err((error, _)) = self.try_join_consumer_group(now, id, &member, join) {
             let (_, mut env) = self.split(now);
             let named = if error == ErrorCode::MemberIdRequired { &member } else { "" };

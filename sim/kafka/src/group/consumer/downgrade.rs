@@ -34,6 +34,7 @@ impl ConsumerGroup {
     fn to_classic(&self, env: &Env<'_>, without: &[&str], joining: Option<&ConsumerMember>) -> ClassicGroup {
         let mut group = ClassicGroup::new(&self.id, Some(env.now));
         group.generation = self.epoch;
+        group.consumer_timers = self.timers.left();
         let replaced = joining.and_then(|member| member.instance());
         let stays = |member: &&ConsumerMember| {
             !without.contains(&member.id.as_str()) && (replaced.is_none() || member.instance() != replaced)

@@ -1,5 +1,7 @@
 //! ConsumerGroupHeartbeat.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand_core::Rng;
 
 use super::member::{LEAVE, LEAVE_STATIC};
@@ -59,12 +61,8 @@ impl GroupShard {
         request: &ConsumerGroupHeartbeatRequest,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refused> {
         let id = request.group_id.as_str();
-        let member = if request.member_id.is_empty() {
-            // A UUID as Kafka prints its own: 22 characters of base64.
-            base64(random_uuid(rng).as_bytes())
-        } else {
-            request.member_id.to_string()
-        };
+        let member =
+            if request.member_id.is_empty() { new_member_id(rng) } else { request.member_id.to_string() };
         let mut records = Vec::new();
         let joins = request.member_epoch == 0;
         let (groups, mut env) = self.split(now);
@@ -390,21 +388,7 @@ fn validate(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(),
     Ok(())
 }
 
-/// URL-safe base64 without padding, as Kafka's `Uuid.toString`.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut out = String::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in bytes {
-        bits = (bits << 8) | u32::from(*byte);
-        count += 8;
-        while count >= 6 {
-            count -= 6;
-            out.push(char::from(DIGITS[(bits >> count & 63) as usize]));
-        }
-    }
-    if count > 0 {
-        out.push(char::from(DIGITS[(bits << (6 - count) & 63) as usize]));
-    }
-    out
+/// An id for a member that has none: a UUID as Kafka prints its own (`Uuid.toString`).
+pub(super) fn new_member_id(rng: &mut dyn Rng) -> String {
+    URL_SAFE_NO_PAD.encode(random_uuid(rng).as_bytes())
 }

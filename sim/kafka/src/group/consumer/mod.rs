@@ -52,8 +52,8 @@ pub(crate) struct ConsumerGroup {
 }
 
 /// What is due, by member id. Not recorded.
-#[derive(Debug, Default)]
-struct Timers {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timers {
     sessions: BTreeMap<String, i64>,
     /// When a member has to have left this epoch.
     rebalances: BTreeMap<String, (i64, i32)>,
@@ -64,6 +64,19 @@ struct Timers {
 }
 
 impl Timers {
+    /// What remains due for members of the classic protocol while their group is a classic one: Kafka does not cancel it in
+    /// `GroupMetadataManager.convertToClassicGroup`, and fences them if the group has changed back by then.
+    fn left(&self) -> Self {
+        Self { joins: self.joins.clone(), syncs: self.syncs.clone(), ..Self::default() }
+    }
+
+    /// What of it is still to come.
+    fn after(mut self, now: i64) -> Self {
+        self.joins.retain(|_, at| *at > now);
+        self.syncs.retain(|_, at| *at > now);
+        self
+    }
+
     fn cancel(&mut self, member: &str) {
         self.sessions.remove(member);
         self.rebalances.remove(member);

@@ -1,5 +1,7 @@
 //! From the classic protocol to `consumer`: a member with the new protocol joins a classic group.
 
+use bytes::Bytes;
+
 use super::heartbeat::{Refused, refused};
 use super::member::ClassicMetadata;
 use super::records::{self, MemberValue, collect};
@@ -34,11 +36,10 @@ impl ConsumerGroup {
         }
         // Those who wait come again, whatever becomes of it.
         classic.upgraded(env);
-        if classic.protocol.is_none() {
-            // Before the first generation. Kafka has no name for this error either.
-            return refused(ErrorCode::UnknownServerError, ErrorCode::UnknownServerError.to_string());
-        }
+        // Kafka has no name for this error either.
+        let unexpected = || refused(ErrorCode::UnknownServerError, ErrorCode::UnknownServerError.to_string());
         let mut group = Self::new(id);
+        group.timers = std::mem::take(&mut classic.consumer_timers).after(env.now);
         (group.epoch, group.assignment_epoch) = (classic.generation, classic.generation);
         for member in classic.members.values() {
             let Ok(read) = subscription::read_assignment(&member.assignment) else {
@@ -48,7 +49,11 @@ impl ConsumerGroup {
                 return cannot("an unsupported custom assignor is in use");
             }
             let assigned = ids(env.topics, &read.partitions);
-            let Ok(upgraded) = upgraded(classic, member, assigned.clone()) else {
+            // Before the first generation there is no protocol, and later a member may have given it up.
+            let Some(metadata) = classic.protocol.as_deref().and_then(|name| member.metadata(name)) else {
+                return unexpected();
+            };
+            let Ok(upgraded) = upgraded(classic, member, &metadata, assigned.clone()) else {
                 return cannot("the embedded consumer protocol is malformed");
             };
             group.target.insert(member.id.clone(), assigned);
@@ -70,10 +75,10 @@ impl ConsumerGroup {
 fn upgraded(
     classic: &ClassicGroup,
     member: &Member,
+    metadata: &Bytes,
     assigned: Partitions,
 ) -> Result<ConsumerMember, RecordError> {
-    let metadata = classic.protocol.as_deref().and_then(|name| member.metadata(name)).unwrap_or_default();
-    let subscription = subscription::read(&metadata)?;
+    let subscription = subscription::read(metadata)?;
     let mut upgraded = ConsumerMember::new(&member.id);
     (upgraded.epoch, upgraded.previous_epoch) = (classic.generation, classic.generation);
     upgraded.assigned = assigned;

@@ -21,6 +21,20 @@ use crate::protocol::messages::{
 /// The first version that members of the `consumer` protocol may use.
 const MEMBER_EPOCH: i16 = 9;
 
+/// What a partition of either request commits now.
+macro_rules! committed {
+    ($partition:expr, $now:expr) => {
+        OffsetValue {
+            offset: $partition.committed_offset,
+            leader_epoch: $partition.committed_leader_epoch,
+            metadata: $partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
+            commit_timestamp: $now,
+            expire_timestamp: None,
+            topic_id: Uuid::nil(),
+        }
+    };
+}
+
 /// Who commits offsets.
 struct Committer<'a> {
     group: &'a str,
@@ -59,14 +73,7 @@ impl GroupShard {
         let mut records = Vec::new();
         let topics = request.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
-                let value = OffsetValue {
-                    offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
-                    commit_timestamp: now,
-                    expire_timestamp,
-                    topic_id: Uuid::nil(),
-                };
+                let value = OffsetValue { expire_timestamp, ..committed!(partition, now) };
                 let result =
                     self.prepare(&mut records, &committer, &topic.name, partition.partition_index, &value);
                 OffsetCommitResponsePartition::default()
@@ -121,14 +128,7 @@ impl GroupShard {
         let mut records = Vec::new();
         let topics = request.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
-                let value = OffsetValue {
-                    offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
-                    commit_timestamp: now,
-                    expire_timestamp: None,
-                    topic_id: Uuid::nil(),
-                };
+                let value = committed!(partition, now);
                 let result =
                     self.prepare(&mut records, &committer, &topic.name, partition.partition_index, &value);
                 TxnOffsetCommitResponsePartition::default()

@@ -7,32 +7,50 @@ use proto_kafka::messages::sync_group_request::SyncGroupRequestAssignment;
 use proto_kafka::messages::*;
 use proto_kafka::protocol::StrBytes;
 
-use super::steps::{As, Join, STATIC};
+use super::mixed::Owned;
+use super::steps::{As, Join};
 use super::{Run, Side};
 use crate::harness::{GROUP, text};
 
-/// The metadata of a consumer that is subscribed to these topics (`ConsumerProtocolSubscription`, version 0).
-fn subscription(topics: &[&str]) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_i16(0);
-    out.put_i32(topics.len() as i32);
-    for topic in topics {
-        out.put_i16(topic.len() as i16);
-        out.put_slice(topic.as_bytes());
-    }
-    out.put_i32(-1);
-    out.freeze()
+fn put_text(out: &mut BytesMut, text: &str) {
+    out.put_i16(text.len() as i16);
+    out.put_slice(text.as_bytes());
 }
 
-/// The name of the instance that a static member is. It has the member's place in front, as [`Run::client`] has.
-fn instance(member: usize) -> Option<StrBytes> {
-    (member >= STATIC).then(|| text(&format!("k{:02}-static", member * 3)))
+/// Partitions by topic, as `ConsumerProtocol` has them.
+pub(super) fn put_partitions(out: &mut BytesMut, owned: &Owned) {
+    out.put_i32(owned.len() as i32);
+    for (topic, partitions) in owned {
+        put_text(out, topic);
+        out.put_i32(partitions.len() as i32);
+        partitions.iter().for_each(|partition| out.put_i32(*partition));
+    }
+}
+
+/// The metadata of a consumer that is subscribed to these topics (`ConsumerProtocolSubscription`): version 0, or version 1 with
+/// the partitions that it has.
+fn subscription(topics: &[&str], owned: Option<&Owned>) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(i16::from(owned.is_some()));
+    out.put_i32(topics.len() as i32);
+    topics.iter().for_each(|topic| put_text(&mut out, topic));
+    out.put_i32(-1);
+    if let Some(owned) = owned {
+        put_partitions(&mut out, owned);
+    }
+    out.freeze()
 }
 
 impl Run<'_> {
     /// What a process of a member calls itself.
     pub(super) fn client(&self, member: usize) -> String {
-        format!("k{:02}-{:04}", member * 3, self.members[member].run)
+        format!("k{:02}-{:04}", member * self.shape.spread, self.members[member].run)
+    }
+
+    /// The name of the instance that a static member is. It has the member's place in front, as [`Run::client`] has.
+    pub(super) fn instance(&self, member: usize) -> Option<StrBytes> {
+        let place = member * self.shape.spread;
+        (member >= self.shape.first_static).then(|| text(&format!("k{place:02}-static")))
     }
 
     /// The member id on one side; empty if it has none.
@@ -43,25 +61,29 @@ impl Run<'_> {
 
     fn identity(&self, member: usize, from: As, side: Side) -> (StrBytes, Option<StrBytes>) {
         match from {
-            As::Itself => (text(self.id(member, side)), instance(member)),
-            As::Id(id) => (text(id), instance(member)),
-            As::Instance(other) => (text(self.id(member, side)), instance(other)),
+            As::Itself => (text(self.id(member, side)), self.instance(member)),
+            As::Id(id) => (text(id), self.instance(member)),
+            As::Instance(other) => (text(self.id(member, side)), self.instance(other)),
         }
     }
 
     pub(super) fn join_request(&self, join: &Join, side: Side) -> JoinGroupRequest {
         let protocols = join.protocols.iter().map(|(name, topics)| {
-            JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(subscription(topics))
+            JoinGroupRequestProtocol::default()
+                .with_name(text(name))
+                .with_metadata(subscription(topics, self.owned(join.member)))
         });
+        // In an upgrade the sessions of all processes of a member begin at once, and no two of them may end at once.
+        let own = if self.mixed.is_some() { self.members[join.member].run as i32 % 16 } else { 0 };
         let request = JoinGroupRequest::default()
             .with_group_id(text(GROUP).into())
-            .with_session_timeout_ms(join.session)
+            .with_session_timeout_ms(join.session + own)
             .with_member_id(text(self.id(join.member, side)))
             .with_protocol_type(text(join.protocol_type))
             .with_protocols(protocols.collect());
         let request =
-            if join.version > 0 { request.with_rebalance_timeout_ms(join.rebalance) } else { request };
-        if join.version >= 5 { request.with_group_instance_id(instance(join.member)) } else { request }
+            if join.version > 0 { request.with_rebalance_timeout_ms(join.rebalance + own) } else { request };
+        if join.version >= 5 { request.with_group_instance_id(self.instance(join.member)) } else { request }
     }
 
     pub(super) fn sync_request(
@@ -75,11 +97,11 @@ impl Run<'_> {
     ) -> SyncGroupRequest {
         let (id, instance) = self.identity(member, from, side);
         let ids = &self.names[side as usize].ids;
-        let followers = self.members[member].followers.iter().flatten().skip(forgotten);
-        let assignments = followers.map(|name| {
+        let all = self.members[member].followers.as_deref().unwrap_or_default();
+        let assignments = all.iter().enumerate().skip(forgotten).map(|(place, name)| {
             SyncGroupRequestAssignment::default()
                 .with_member_id(text(ids.get(name).map_or("", String::as_str)))
-                .with_assignment(Bytes::from(format!("for {name}")))
+                .with_assignment(self.assignment(name, place, all.len()))
         });
         SyncGroupRequest::default()
             .with_group_id(text(GROUP).into())

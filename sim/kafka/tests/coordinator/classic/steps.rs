@@ -2,9 +2,17 @@
 
 use crate::draw::Draw;
 
-/// Members by number; those from [`STATIC`] on are static.
-pub const MEMBERS: usize = 5;
-pub const STATIC: usize = 3;
+/// The members of a group that use the classic protocol, by number.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub members: usize,
+    /// The first one that is static, and all after it are.
+    pub first_static: usize,
+    /// How many places each has in the hash tables of Kafka's state machine.
+    pub spread: usize,
+}
+
+pub const CLASSIC: Shape = Shape { members: 5, first_static: 3, spread: 3 };
 
 /// Names of protocols and the topics of the subscription that is their metadata, in the order of preference.
 pub type Protocols = &'static [(&'static str, &'static [&'static str])];
@@ -75,8 +83,8 @@ pub enum Next {
     Beat,
 }
 
-fn join(draw: &mut Draw, member: usize, is_new: bool) -> Step {
-    let is_static = member >= STATIC;
+fn join(draw: &mut Draw, member: usize, is_new: bool, shape: Shape) -> Step {
+    let is_static = member >= shape.first_static;
     // Most members have the same, or else none of them get along.
     let protocols = if draw.chance(60) { PROTOCOLS[2] } else { draw.pick(&PROTOCOLS) };
     // No two members have the same times, because the order of what is due at once is not determined. With version 0 both times
@@ -93,12 +101,12 @@ fn join(draw: &mut Draw, member: usize, is_new: bool) -> Step {
     })
 }
 
-pub fn step(draw: &mut Draw, next: &[Next]) -> Step {
-    let member = draw.below(MEMBERS);
+pub fn step(draw: &mut Draw, next: &[Next], shape: Shape) -> Step {
+    let member = draw.below(shape.members);
     if draw.chance(72) {
         return match next[member] {
             Next::Wait => Step::Pass(draw.pick(&[1, 200, 1_000, 3_000])),
-            Next::Join => join(draw, member, false),
+            Next::Join => join(draw, member, false, shape),
             Next::Sync => Step::Sync {
                 member,
                 from: As::Itself,
@@ -112,13 +120,13 @@ pub fn step(draw: &mut Draw, next: &[Next]) -> Step {
     let shift = if draw.chance(30) { draw.pick(&[-1, 1, -5]) } else { 0 };
     let from = match draw.below(10) {
         0 => As::Id(draw.pick(&["", "nobody"])),
-        1 => As::Instance(draw.below(MEMBERS)),
+        1 => As::Instance(draw.below(shape.members)),
         _ => As::Itself,
     };
     match draw.below(100) {
         0..20 => {
             let is_new = draw.chance(40);
-            join(draw, member, is_new)
+            join(draw, member, is_new, shape)
         }
         20..35 => {
             let protocol = draw.chance(20).then(|| draw.pick(&["range", "cooperative-sticky", "none"]));
@@ -128,7 +136,7 @@ pub fn step(draw: &mut Draw, next: &[Next]) -> Step {
         50..65 => {
             let mut all = vec![(member, from, draw.chance(30))];
             if draw.chance(30) {
-                all.push((draw.below(MEMBERS), As::Itself, draw.chance(30)));
+                all.push((draw.below(shape.members), As::Itself, draw.chance(30)));
             }
             Step::Leave(all)
         }

@@ -85,16 +85,19 @@ public class Groups {
     }
 
     /**
-     * An id with which a member has the place among the members that its prefix names: a group iterates over a HashMap, in the
-     * order of the lowest bits of the hashes.
+     * An id with which a member has the place among the members that its prefix names: a classic group iterates over a HashMap,
+     * in the order of the lowest bits of the hashes, and another one over a TimelineHashMap, in that of the highest bits of
+     * their products with a constant (BaseHashTable.findSlot).
      */
     private UUID nextId() {
         int place = prefix.matches("k\\d\\d-.*") ? Integer.parseInt(prefix.substring(1, 3)) : 0;
         while (true) {
             ids += 1;
-            UUID id = new UUID(0, ids);
+            // With the bits of a random one.
+            UUID id = new UUID(0x4000L, Long.MIN_VALUE | ids);
             int hash = (prefix + "-" + id).hashCode();
-            if (((hash ^ (hash >>> 16)) & 15) == place) {
+            boolean inTimeline = (int) ((hash * -7046029254386353131L) >>> 60) == place;
+            if (inTimeline && ((hash ^ (hash >>> 16)) & 15) == place) {
                 return id;
             }
         }
@@ -108,7 +111,8 @@ public class Groups {
                 open.clear();
                 context = new GroupMetadataManagerTestContext.Builder()
                     .withConfig(GroupCoordinatorConfig.CONSUMER_GROUP_ASSIGNORS_CONFIG,
-                        List.of(new UniformAssignor(), new RangeAssignor()))
+                        fields[2].equals("range") ? List.of(new RangeAssignor(), new UniformAssignor())
+                            : List.of(new UniformAssignor(), new RangeAssignor()))
                     .withConfig(GroupCoordinatorConfig.GROUP_MAX_SIZE_CONFIG, Integer.parseInt(fields[1]))
                     .build();
                 return "ok";
@@ -116,12 +120,7 @@ public class Groups {
                 topics(fields);
                 return "ok";
             case "pass":
-                // One by one, for what is due at the same time would not see each other's effects.
-                for (long left = Long.parseLong(fields[1]); left > 0; left--) {
-                    context.sleep(1).forEach(timeout -> append(timeout.result));
-                    context.commit();
-                }
-                return "ok";
+                return pass(Long.parseLong(fields[1]));
             case "join":
                 join(fields[1], Short.parseShort(fields[2]), fields[3], HexFormat.of().parseHex(fields[4]));
                 return "ok";
@@ -135,6 +134,8 @@ public class Groups {
             case "describe-classic":
                 return hex(new DescribeGroupsResponseData().setGroups(context.describeGroups(List.of(fields[1]))),
                     ApiKeys.DESCRIBE_GROUPS.latestVersion());
+            case "last-id":
+                return String.valueOf(ids);
             case "answers":
                 return answers();
             case "heartbeat":
@@ -145,6 +146,25 @@ public class Groups {
             default:
                 throw new IllegalArgumentException(fields[0]);
         }
+    }
+
+    /**
+     * Lets milliseconds pass, one by one. What is due at the same time does not see each other's effects in this context, as it
+     * would in a broker: "at once" if there was more than one with effects.
+     */
+    private String pass(long milliseconds) {
+        boolean atOnce = false;
+        for (long left = milliseconds; left > 0; left--) {
+            try {
+                var due = context.sleep(1);
+                due.forEach(timeout -> append(timeout.result));
+                atOnce |= due.stream().filter(timeout -> !timeout.result.records().isEmpty()).count() > 1;
+            } catch (IllegalStateException error) {
+                return "at once";
+            }
+            context.commit();
+        }
+        return atOnce ? "at once" : "ok";
     }
 
     private static RequestContext from(ApiKeys key, short version, String clientId) {
@@ -261,7 +281,10 @@ public class Groups {
             new ConsumerGroupHeartbeatRequestData(new ByteBufferAccessor(ByteBuffer.wrap(bytes)), VERSION);
         ConsumerGroupHeartbeatResponseData response;
         try {
-            response = context.consumerGroupHeartbeat(request).response();
+            CoordinatorResult<ConsumerGroupHeartbeatResponseData, CoordinatorRecord> result =
+                context.consumerGroupHeartbeat(request);
+            response = result.response();
+            append(result);
         } catch (Exception error) {
             response = new ConsumerGroupHeartbeatResponseData()
                 .setErrorCode(Errors.forException(error).code())
