@@ -386,7 +386,7 @@ mod tests {
         use_at(&mut sessions, large, 1, 120_001);
         use_at(&mut sessions, small, 1, 120_000);
         assert_eq!(
-            begin(&mut sessions, CLIENT, 1, 120_002),
+            begin(&mut sessions, CLIENT, 2, 120_002),
             0,
             "the first was too new when it was last used"
         );

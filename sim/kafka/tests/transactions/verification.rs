@@ -107,6 +107,31 @@ fn partitions_that_are_known_already_need_no_record() {
 }
 
 #[test]
+fn a_transaction_begins_without_partitions_if_none_are_added() {
+    let mut bench = Bench::new();
+    let producer = bench.init();
+    let records = bench.log.len();
+    bench.send(3, add(producer, &[]));
+    assert_eq!((bench.state().as_str(), bench.log.len()), ("Ongoing", records + 1));
+    // Then it is open, and nothing is new.
+    bench.send(3, add(producer, &[]));
+    assert_eq!(bench.log.len(), records + 1);
+}
+
+#[test]
+fn the_record_of_a_transaction_has_the_version_of_its_protocol() {
+    // A tagged field of two bytes, the only one there is; version 0 is left out.
+    for (version, end) in [(4, &[0][..]), (5, &[1, 2, 2, 0, 2])] {
+        let mut bench = Bench::new();
+        let producer = bench.init();
+        let transactions = vec![transaction(ID, producer, &[("a", 0)])];
+        bench.send(version, AddPartitionsToTxnRequest::default().with_transactions(transactions));
+        let value = bench.log.last().and_then(|record| record.value.clone()).expect("a record");
+        assert!(value.ends_with(end), "version {version}: {value:?}");
+    }
+}
+
+#[test]
 fn a_batch_of_transactions_is_answered_when_the_last_record_is_committed() {
     let mut bench = Bench::new();
     let producer = bench.init();
