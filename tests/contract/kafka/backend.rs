@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use exactlyonce::broker::Broker;
+use proto_kafka::protocol::Request as WireRequest;
 use simulated_hosts::{HostFault, LinkFaultName, Recovery};
 
 use crate::suite;
@@ -64,6 +65,8 @@ pub struct Client {
     pub metadata_interval: Duration,
     /// See [`Backend::broker`].
     pub commit_offsets: bool,
+    /// Where it is (`client.rack`). Node `n` is in `rack-n`.
+    pub rack: Option<&'static str>,
 }
 
 impl Default for Client {
@@ -73,6 +76,7 @@ impl Default for Client {
             session: None,
             metadata_interval: Duration::from_secs(2),
             commit_offsets: false,
+            rack: None,
         }
     }
 }
@@ -273,6 +277,14 @@ pub trait Backend: suite::Backend<Verb = Verb> {
     async fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<Option<i64>, ClientError>;
     /// Commits an offset for a group without members.
     async fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Result<(), ClientError>;
+    /// Sets a configuration of all brokers while they run, until the case has ended; without a value, they have their own
+    /// again.
+    async fn configure_brokers(&self, name: &str, value: Option<&str>);
+    /// Sends a request of Kafka's protocol to a node, for what no client offers, and returns the response.
+    ///
+    /// # Panics
+    /// If there is none.
+    async fn request<R: WireRequest>(&self, node: i32, request: &R, version: i16) -> R::Response;
     /// Elects the preferred leader, the first replica.
     async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), ClientError>;
 

@@ -8,11 +8,10 @@ use super::member::{
     Behaviour, Member, MemberEvent, Positions, brief, delivered, of_the_group, offsets_delivered, owned,
     summary,
 };
-use crate::kafka::backend::{
-    Backend, Client, Link, ProducerOptions, Protocol, TestProducer, Traffic, Verb, value,
-};
+use crate::kafka::backend::{Backend, Client, ProducerOptions, Protocol, TestProducer, Verb, value};
 use crate::suite::{Case, Observations, case};
 
+/// Cases that are run with each protocol.
 macro_rules! with_both_protocols {
     ($($body:ident: $classic:ident, $consumer:ident;)*) => {$(
         async fn $classic<W: Backend>(backend: &W, seen: &Observations) {
@@ -24,6 +23,8 @@ macro_rules! with_both_protocols {
     )*};
 }
 
+pub(super) use with_both_protocols;
+
 with_both_protocols! {
     joins: classic_a_member_that_joins_gets_a_share, consumer_a_member_that_joins_gets_a_share;
     too_many: classic_a_surplus_member_gets_an_empty_assignment, consumer_a_surplus_member_gets_an_empty_assignment;
@@ -31,18 +32,13 @@ with_both_protocols! {
     prefetched: classic_nothing_of_a_partition_is_delivered_after_its_revocation, consumer_nothing_of_a_partition_is_delivered_after_its_revocation;
     leaves: classic_the_partitions_of_a_member_that_leaves_resume_at_the_given_positions, consumer_the_partitions_of_a_member_that_leaves_resume_at_the_given_positions;
     crashes: classic_the_partitions_of_a_crashed_member_are_reassigned_after_its_session, consumer_the_partitions_of_a_crashed_member_are_reassigned_after_its_session;
-    expires: classic_a_member_cut_off_for_longer_than_its_session_loses_its_partitions, consumer_a_member_cut_off_for_longer_than_its_session_loses_its_partitions;
-    survives: classic_a_member_cut_off_for_less_than_its_session_keeps_its_partitions, consumer_a_member_cut_off_for_less_than_its_session_keeps_its_partitions;
-    zombie: classic_a_member_cut_off_from_its_coordinator_only, consumer_a_member_cut_off_from_its_coordinator_only;
     polling: classic_a_member_that_polls_keeps_its_paused_partitions, consumer_a_member_that_polls_keeps_its_paused_partitions;
     late_start: classic_a_partition_may_be_started_long_after_its_assignment, consumer_a_partition_may_be_started_long_after_its_assignment;
-    committed: classic_committed_offsets_are_never_used_as_a_start, consumer_committed_offsets_are_never_used_as_a_start;
     coordinator: classic_members_are_not_affected_by_a_killed_coordinator, consumer_members_are_not_affected_by_a_killed_coordinator;
 }
 
 const JOIN: &str = "cooperative: only what moves is revoked, and assigned in a second round (KIP-429); by the broker, member by member (KIP-848)";
-const EXPIRY: &str = "after session.timeout.ms without a heartbeat a member is dead; it learns with its next heartbeat: UNKNOWN_MEMBER_ID / FENCED_MEMBER_EPOCH, partitions lost (KIP-429, KIP-848)";
-const CUT: &str = "librdkafka's introduction: with the consumer protocol a consumer continues to fetch when the coordinator is unavailable; classic members revoke when the session has expired";
+pub(super) const EXPIRY: &str = "after session.timeout.ms without a heartbeat a member is dead; it learns with its next heartbeat: UNKNOWN_MEMBER_ID / FENCED_MEMBER_EPOCH, partitions lost (KIP-429, KIP-848)";
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
     vec![
@@ -94,20 +90,6 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             [ConsumerProtocol],
             EXPIRY
         ),
-        case!(classic_a_member_cut_off_for_longer_than_its_session_loses_its_partitions, [Link(Cut)], EXPIRY),
-        case!(
-            consumer_a_member_cut_off_for_longer_than_its_session_loses_its_partitions,
-            [Link(Cut), ConsumerProtocol],
-            EXPIRY
-        ),
-        case!(classic_a_member_cut_off_for_less_than_its_session_keeps_its_partitions, [Link(Cut)], EXPIRY),
-        case!(
-            consumer_a_member_cut_off_for_less_than_its_session_keeps_its_partitions,
-            [Link(Cut), ConsumerProtocol],
-            EXPIRY
-        ),
-        case!(classic_a_member_cut_off_from_its_coordinator_only, [Link(Cut)], CUT),
-        case!(consumer_a_member_cut_off_from_its_coordinator_only, [Link(Cut), ConsumerProtocol], CUT),
         case!(
             classic_a_member_that_polls_keeps_its_paused_partitions,
             [],
@@ -129,12 +111,6 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "not documented (librdkafka, INTRODUCTION.md)"
         ),
         case!(
-            classic_committed_offsets_are_never_used_as_a_start,
-            [],
-            "a start position that is given overrides committed ones (librdkafka, rd_kafka_assign)"
-        ),
-        case!(consumer_committed_offsets_are_never_used_as_a_start, [ConsumerProtocol], "as with classic"),
-        case!(
             classic_members_are_not_affected_by_a_killed_coordinator,
             [Host(Kill)],
             "another broker loads the group from __consumer_offsets; members keep their assignment (Kafka documentation, Group Coordinator)"
@@ -147,7 +123,7 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
     ]
 }
 
-fn driver<W: Backend>(backend: &W, protocol: Protocol) -> W::Broker {
+pub(super) fn driver<W: Backend>(backend: &W, protocol: Protocol) -> W::Broker {
     backend.broker(Client { protocol, ..Client::default() }, None)
 }
 
@@ -173,7 +149,7 @@ fn together(partition: i32, of: &[&[MemberEvent]]) -> Vec<i64> {
     all
 }
 
-fn is_lost(events: &MemberEvent) -> bool {
+pub(super) fn is_lost(events: &MemberEvent) -> bool {
     matches!(events, MemberEvent::Lost(_))
 }
 
@@ -339,95 +315,6 @@ async fn crashes<W: Backend>(backend: &W, seen: &Observations, protocol: Protoco
     seen.note("after it the other is assigned its partition, and continues at the stored position");
 }
 
-async fn expires<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
-    let (topic, group, positions) =
-        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
-    let link = backend.link();
-    let client = Client { protocol, ..Client::default() };
-    let first = Member::join(&backend.broker(client, Some(&link)), &group, &topic, &positions).await;
-    first.until_ends(&[(0, 0), (1, 0)]).await;
-    let mark = first.mark();
-    link.cut(Traffic::All);
-    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
-    second.until_owns(2).await;
-    seen.note("one member is cut off beyond its session: the other gets all partitions");
-    for partition in 0..2 {
-        append(backend, &topic, partition, 0..5).await;
-    }
-    second.until_ends(&[(0, 5), (1, 5)]).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let while_cut = summary(&first.since(mark));
-    seen.note(format!("while it is cut off it gets: {while_cut}"));
-    link.restore();
-    first
-        .until("loss, and then a share", |events| {
-            events[mark..].iter().any(is_lost) && owned(events).len() == 1
-        })
-        .await;
-    second.until_owns(1).await;
-    let events = first.since(mark);
-    assert!(!events.iter().any(|events| matches!(events, MemberEvent::Revoked(_))), "{}", brief(&events));
-    assert_eq!(of_the_group(&events).first().map(is_lost), Some(true), "{}", brief(&events));
-    seen.note("when it is restored, it gets lost, not revoked; then it is assigned a share");
-    first.leave().await;
-    second.leave().await;
-}
-
-async fn survives<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
-    let (topic, group, positions) =
-        (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
-    let link = backend.link();
-    let client = Client { protocol, ..Client::default() };
-    let member = Member::join(&backend.broker(client, Some(&link)), &group, &topic, &positions).await;
-    member.until_ends(&[(0, 0), (1, 0)]).await;
-    let mark = member.mark();
-    link.cut(Traffic::All);
-    tokio::time::sleep(protocol.session() / 3).await;
-    link.restore();
-    append(backend, &topic, 0, 0..5).await;
-    member.until_ends(&[(0, 5)]).await;
-    tokio::time::sleep(protocol.session()).await;
-    let events = of_the_group(&member.since(mark));
-    seen.note(format!("cut off for a third of its session, it gets: {}", summary(&events)));
-    assert_eq!(events, []);
-    member.leave().await;
-}
-
-async fn zombie<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
-    let (topic, group, positions) =
-        (topic(backend, &[]).await, backend.unique("group"), Positions::default());
-    append(backend, &topic, 0, 0..5).await;
-    let link = backend.link();
-    let client = Client { protocol, ..Client::default() };
-    let first =
-        Member::join(&backend.broker(client, Some(&link)), &group, &topic, &Positions::default()).await;
-    first.until_ends(&[(0, 5)]).await;
-    let mark = first.mark();
-    link.cut(Traffic::Group);
-    append(backend, &topic, 0, 5..10).await;
-    first.until_ends(&[(0, 10)]).await;
-    seen.note("cut off from its coordinator alone, within its session: it continues to read");
-    let second = Member::join(&driver(backend, protocol), &group, &topic, &positions).await;
-    second.until_owns(1).await;
-    second.until_ends(&[(0, 10)]).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    append(backend, &topic, 0, 10..15).await;
-    second.until_ends(&[(0, 15)]).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let events = first.since(mark);
-    let zombie = offsets_delivered(&events, 0).contains(&14);
-    seen.note(format!(
-        "beyond its session, the partition another's: it gets {}, and of the records after that it receives {}",
-        summary(&events),
-        if zombie { "everything" } else { "nothing" }
-    ));
-    link.restore();
-    first.until("the loss", |events| events[mark..].iter().any(is_lost)).await;
-    seen.note("restored: it gets lost");
-    first.leave().await;
-    second.leave().await;
-}
-
 async fn polling<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
     let (topic, group, positions) =
         (topic_of(backend, 2, &[]).await, backend.unique("group"), Positions::default());
@@ -471,30 +358,6 @@ async fn late_start<W: Backend>(backend: &W, seen: &Observations, protocol: Prot
     seen.note("a second member is given its share then");
     member.leave().await;
     second.leave().await;
-}
-
-async fn committed<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {
-    let (topic, group) = (topic(backend, &[]).await, backend.unique("group"));
-    append(backend, &topic, 0, 0..10).await;
-    backend.commit(&group, &topic, 0, 7).await.expect("committed");
-    assert_eq!(backend.committed(&group, &topic, 0).await, Ok(Some(7)));
-    let client = Client { protocol, commit_offsets: true, ..Client::default() };
-    let member = Member::join(&backend.broker(client, None), &group, &topic, &Positions::at([(0, 2)])).await;
-    member.until_ends(&[(0, 10)]).await;
-    assert_eq!(offsets_delivered(&member.events(), 0).first(), Some(&2));
-    seen.note("the group has committed 7, the given position is 2: records from 2");
-    member.report(0, 5);
-    let attempt = || backend.committed(&group, &topic, 0);
-    let reported = eventually("the report", attempt, |committed| *committed == Ok(Some(5))).await;
-    assert_eq!(reported, Ok(Some(5)));
-    seen.note("5 is reported: the group has committed 5");
-    member.leave().await;
-    assert_eq!(backend.committed(&group, &topic, 0).await, Ok(Some(5)));
-    let member = Member::join(&backend.broker(client, None), &group, &topic, &Positions::at([(0, 3)])).await;
-    member.until_ends(&[(0, 10)]).await;
-    assert_eq!(offsets_delivered(&member.events(), 0).first(), Some(&3));
-    seen.note("started again at 3: records from 3, although 5 is committed and 10 was read");
-    member.leave().await;
 }
 
 async fn coordinator<W: Backend>(backend: &W, seen: &Observations, protocol: Protocol) {

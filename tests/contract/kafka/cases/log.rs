@@ -1,6 +1,6 @@
 //! The start and the end of a log, and positions outside of it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use exactlyonce::broker::{Broker, BrokerError, LogOffsets};
 
@@ -40,6 +40,16 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             retention_empties_even_the_last_segment,
             [],
             "the active segment is rolled and deleted when its newest timestamp is older than retention.ms (UnifiedLog.deleteOldSegments)"
+        ),
+        case!(
+            a_record_from_the_future_holds_up_retention,
+            [],
+            "whole segments are deleted, from the first on, by the greatest timestamp of each (UnifiedLog.deleteRetentionMsBreachedSegments)"
+        ),
+        case!(
+            a_record_from_more_than_an_hour_ahead_is_refused,
+            [],
+            "message.timestamp.after.max.ms: an hour, INVALID_TIMESTAMP beyond it (KIP-937)"
         ),
         case!(
             a_partition_that_the_topic_does_not_have_is_an_error,
@@ -149,6 +159,45 @@ async fn retention_empties_even_the_last_segment<W: Backend>(backend: &W, seen: 
     for offset in [3, 4] {
         seen.note(format!("a fetch at {offset}: {}", describe(&fetch(&broker, &topic, offset).await)));
     }
+}
+
+/// A time that is so much later than now, in milliseconds.
+fn ahead(minutes: u64) -> i64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970") + Duration::from_secs(60 * minutes);
+    i64::try_from(now.as_millis()).expect("a time")
+}
+
+async fn a_record_from_the_future_holds_up_retention<W: Backend>(backend: &W, seen: &Observations) {
+    // The smallest segment there is, of which each record has more than a half.
+    let topic = topic(backend, &[("retention.ms", "1000"), ("segment.bytes", "1048576")]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
+    let large = "x".repeat(600_000);
+    for timestamp in [1_000_000, 1_000_001, ahead(30), 1_000_002] {
+        let record = NewRecord { timestamp: Some(timestamp), ..value(&large) };
+        producer.send(&topic, record).await.expect("a record");
+    }
+    let broker = driver(backend);
+    let attempt = || async { offsets(&broker, &topic).await };
+    let after = eventually("retention", attempt, |offsets| offsets.start > 1).await;
+    assert_eq!(after, LogOffsets { start: 2, end: 4 });
+    // For some rounds of retention.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 2, end: 4 });
+    seen.note("4 segments of a record each, past their retention but for the third: start 2, end 4");
+}
+
+async fn a_record_from_more_than_an_hour_ahead_is_refused<W: Backend>(backend: &W, seen: &Observations) {
+    let topic = topic(backend, &[]).await;
+    let producer = backend.producer(&ProducerOptions::default(), None);
+    for minutes in [30, 90] {
+        let record = NewRecord { timestamp: Some(ahead(minutes)), ..value("x") };
+        let outcome = match producer.send(&topic, record).await {
+            Ok((_, offset)) => format!("appended at {offset}"),
+            Err(error) => format!("{error:?}"),
+        };
+        seen.note(format!("{minutes} minutes ahead: {outcome}"));
+    }
+    assert_eq!(offsets(&driver(backend), &topic).await, LogOffsets { start: 0, end: 1 });
 }
 
 async fn a_partition_that_the_topic_does_not_have_is_an_error<W: Backend>(backend: &W, seen: &Observations) {

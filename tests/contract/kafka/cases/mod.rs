@@ -7,9 +7,12 @@ mod groups;
 mod helpers;
 mod log;
 mod member;
+mod offsets;
 mod producers;
+mod raw;
 mod records;
 mod replication;
+mod sessions;
 mod topics;
 mod transactions;
 
@@ -27,6 +30,8 @@ pub fn all<W: Backend>() -> Vec<Case<W>> {
     all.extend(producers::cases());
     all.extend(delivery::cases());
     all.extend(groups::cases());
+    all.extend(sessions::cases());
+    all.extend(offsets::cases());
     all.extend(replication::cases());
     all
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use proto_kafka::messages::DescribeProducersRequest;
+use proto_kafka::messages::describe_producers_request::TopicRequest;
+
 use super::helpers::{append, driver, eventually, offsets, read_all, topic, values_of};
+use super::raw::{init, leader, outcome, produce, topic_name};
 use crate::kafka::backend::{
     Backend, ClientError, Guarantee, Link, ProducerOptions, Request, TestProducer, Verb, value,
 };
@@ -34,6 +38,11 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             an_idempotent_producer_appends_once_and_in_order_despite_lost_responses,
             [Link(LoseResponses), Transactions],
             "sequences are per partition, up to 5 batches in flight (KIP-98)"
+        ),
+        case!(
+            an_idempotent_producer_that_is_silent_for_too_long_appends_again,
+            [Transactions],
+            "producer.id.expiration.ms: what the broker knows of a silent producer is dropped, and its next sequence may be any (KIP-360)"
         ),
     ]
 }
@@ -115,4 +124,36 @@ async fn an_idempotent_producer_appends_once_and_in_order_despite_lost_responses
     append(backend, &topic, 0, 100..101).await;
     assert_eq!(offsets(&broker, &topic).await.end, 101);
     seen.note("4 responses lost in 100 records: 100 records, in order");
+}
+
+/// How many producers the leader of a topic knows.
+async fn known_producers<W: Backend>(backend: &W, topic: &str) -> usize {
+    let wanted = TopicRequest::default().with_name(topic_name(topic)).with_partition_indexes(vec![0]);
+    let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
+    let response = backend.request(leader(backend, topic).await, &request, 0).await;
+    response.topics[0].partitions[0].active_producers.len()
+}
+
+async fn an_idempotent_producer_that_is_silent_for_too_long_appends_again<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
+    let topic = topic(backend, &[]).await;
+    let producer = init(backend, None, Duration::from_secs(60)).await;
+    for attempt in ["sent", "sent again"] {
+        let offset = produce(backend, &topic, producer, 0, None).await;
+        seen.note(format!("sequence 0, {attempt}: {}", outcome(&offset)));
+    }
+    assert_eq!(known_producers(backend, &topic).await, 1);
+    backend.configure_brokers("producer.id.expiration.ms", Some("1000")).await;
+    let forgotten = || known_producers(backend, &topic);
+    for sequence in [0, 40] {
+        eventually("the expiration", forgotten, |known| *known == 0).await;
+        let offset = produce(backend, &topic, producer, sequence, None).await;
+        let outcome = outcome(&offset);
+        seen.note(format!(
+            "silent for longer than producer.id.expiration.ms, sequence {sequence}: {outcome}"
+        ));
+    }
+    assert_eq!(offsets(&driver(backend), &topic).await.end, 3);
 }

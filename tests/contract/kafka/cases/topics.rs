@@ -6,6 +6,7 @@ use super::helpers::{
     append, describe, driver, eventually, fetch, kind, offsets, retry, topic, topic_of, values_of,
 };
 use super::member::{Member, MemberEvent, Positions, delivered, offsets_delivered};
+use super::raw::{FETCH_BY_ID, fetch_by_id, first};
 use crate::kafka::backend::{Backend, Client, ClientError, Protocol, Verb};
 use crate::suite::{Case, Observations, case};
 
@@ -37,6 +38,11 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             a_member_whose_topic_is_recreated_is_not_notified,
             [],
             "a fetch by topic id: UNKNOWN_TOPIC_ID (KIP-516); librdkafka refreshes its metadata"
+        ),
+        case!(
+            a_fetch_by_the_id_of_a_deleted_topic_is_an_error,
+            [],
+            "UNKNOWN_TOPIC_ID: topics of the same name have different ids (KIP-516)"
         ),
         case!(
             the_number_of_partitions_cannot_be_reduced,
@@ -184,6 +190,20 @@ async fn a_member_whose_topic_is_recreated_is_not_notified<W: Backend>(backend: 
         "position 5, recreated with 8 records: the member continues at 5 in the new log, or is out of range if it fetches too early; only the topic's id shows it",
     );
     member.crash().await;
+}
+
+async fn a_fetch_by_the_id_of_a_deleted_topic_is_an_error<W: Backend>(backend: &W, seen: &Observations) {
+    let topic = backend.unique("contract");
+    backend.create_topic_on(&topic, &[1, 2, 3], &[]).await.expect("a topic");
+    append(backend, &topic, 0, 0..1).await;
+    let by_id = fetch_by_id(backend, &topic, 0).await;
+    let fetched = first(&backend.request(1, &by_id, FETCH_BY_ID).await);
+    assert_eq!(fetched, (String::from("none"), -1, true));
+    backend.delete_topic(&topic).await.expect("deleted");
+    backend.create_topic_on(&topic, &[1, 2, 3], &[]).await.expect("a topic");
+    append(backend, &topic, 0, 0..1).await;
+    let (error, _, _) = first(&backend.request(1, &by_id, FETCH_BY_ID).await);
+    seen.note(format!("a topic is recreated, a fetch at 0 by the id of the first: {error}"));
 }
 
 async fn the_number_of_partitions_cannot_be_reduced<W: Backend>(backend: &W, seen: &Observations) {

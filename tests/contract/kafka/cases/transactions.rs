@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use exactlyonce::broker::{Broker, LogOffsets};
+use proto_kafka::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use proto_kafka::messages::{EndTxnRequest, TransactionalId, WriteTxnMarkersRequest};
+use simulated_hosts::{HostFault, Recovery};
 
 use super::helpers::{
     append, describe, driver, eventually, fetch, numbered, offsets, offsets_of, ranges, read_all, topic,
     topic_of, values_of,
 };
 use super::member::{Member, MemberEvent, Positions, offsets_delivered};
-use crate::kafka::backend::{Backend, ClientError, TestProducer, TransactionalProducer, Verb};
+use super::raw::{Coordinates, coordinator, error_name, init, leader, outcome, produce, text, topic_name};
+use crate::kafka::backend::{Backend, ClientError, NODES, TestProducer, TransactionalProducer, Verb};
 use crate::suite::{Case, Observations, case};
 
 pub fn cases<W: Backend>() -> Vec<Case<W>> {
@@ -55,6 +59,11 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             "one marker for each partition (KIP-98)"
         ),
         case!(
+            a_commit_is_seen_in_each_partition_when_its_leader_has_the_marker,
+            [Transactions, Host(Pause)],
+            "EndTxn is acknowledged when the decision is stored; markers are sent to each leader until it has them (KIP-98)"
+        ),
+        case!(
             the_end_is_past_markers_and_aborted_records,
             [Transactions],
             "the log end offset counts control records and aborted ones (KIP-98)"
@@ -68,6 +77,11 @@ pub fn cases<W: Backend>() -> Vec<Case<W>> {
             a_position_at_the_reported_end_stays_in_range_when_all_records_are_deleted,
             [Transactions],
             "DeleteRecords up to the high watermark: log start = log end (KIP-107)"
+        ),
+        case!(
+            a_write_outside_of_any_transaction_is_refused_or_else_hangs_until_an_administrator_ends_it,
+            [Transactions],
+            "transaction.partition.verification.enable: the leader asks the coordinator (KIP-890); what hangs is ended by WriteTxnMarkers (KIP-664)"
         ),
     ]
 }
@@ -265,6 +279,38 @@ async fn a_transaction_over_several_partitions_is_committed_in_each<W: Backend>(
     seen.note("2 records in each of 3 partitions: 0-1, end 3 in each");
 }
 
+async fn a_commit_is_seen_in_each_partition_when_its_leader_has_the_marker<W: Backend>(
+    backend: &W,
+    seen: &Observations,
+) {
+    let id = backend.unique("transactions");
+    let producer = backend.transactional(&id, LONG).await.expect("a transactional producer");
+    let coordinator = coordinator(backend, &id, Coordinates::Transaction).await;
+    let paused = NODES.into_iter().find(|node| *node != coordinator).expect("another broker");
+    let mut topics = Vec::new();
+    for node in [coordinator, paused] {
+        let topic = backend.unique("contract");
+        let alone = [("min.insync.replicas", "1")];
+        backend.create_topic_on(&topic, &[node], &alone).await.expect("the topic is created");
+        topics.push(topic);
+    }
+    producer.begin().await.expect("begun");
+    for topic in &topics {
+        producer.send_all(topic, numbered(0, 0..2)).await.expect("records");
+    }
+    backend.apply(HostFault::Pause, paused).await;
+    producer.commit().await.expect("committed");
+    seen.note("2 records in each of 2 partitions, the leader of the second is paused: the commit succeeds");
+    let broker = driver(backend);
+    let attempt = || async { offsets(&broker, &topics[0]).await.end };
+    assert_eq!(eventually("the first marker", attempt, |end| *end > 0).await, 3);
+    seen.note("the first has the marker: end 3");
+    backend.recover(Recovery::Resume, &[paused]).await;
+    let attempt = || async { offsets(&broker, &topics[1]).await.end };
+    assert_eq!(eventually("the second marker", attempt, |end| *end > 0).await, 3);
+    seen.note("resumed, the second has it, too: end 3");
+}
+
 async fn the_end_is_past_markers_and_aborted_records<W: Backend>(backend: &W, seen: &Observations) {
     let topic = topic(backend, &[]).await;
     append(backend, &topic, 0, 0..2).await;
@@ -351,4 +397,57 @@ async fn committed_and_deleted<W: Backend>(backend: &W) -> (String, W::Broker) {
     let broker = driver(backend);
     assert_eq!(offsets(&broker, &topic).await, LogOffsets { start: 4, end: 4 });
     (topic, broker)
+}
+
+async fn a_write_outside_of_any_transaction_is_refused_or_else_hangs_until_an_administrator_ends_it<
+    W: Backend,
+>(
+    backend: &W,
+    seen: &Observations,
+) {
+    let topic = topic(backend, &[]).await;
+    let id = backend.unique("transactions");
+    append(backend, &topic, 0, 0..1).await;
+    let producer = init(backend, Some(&id), Duration::from_secs(2)).await;
+    let refused = produce(backend, &topic, producer, 0, Some(&id)).await;
+    seen.note(format!("1 plain record, a write outside of any transaction: {}", outcome(&refused)));
+    backend.configure_brokers("transaction.partition.verification.enable", Some("false")).await;
+    // A broker learns of it after the one that was asked.
+    let attempt = || produce(backend, &topic, producer, 0, Some(&id));
+    assert_eq!(eventually("the change", attempt, Result::is_ok).await, Ok(1));
+    backend.configure_brokers("transaction.partition.verification.enable", None).await;
+    append(backend, &topic, 0, 2..3).await;
+    let broker = driver(backend);
+    assert_eq!(offsets(&broker, &topic).await.end, 1);
+    seen.note("without verification it is appended at 1, another plain one at 2: end 1");
+    let end = EndTxnRequest::default()
+        .with_transactional_id(TransactionalId(text(&id)))
+        .with_producer_id(producer.id.into())
+        .with_producer_epoch(producer.epoch);
+    let node = coordinator(backend, &id, Coordinates::Transaction).await;
+    let response = backend.request(node, &end, 3).await;
+    seen.note(format!("its abort: {}", error_name(response.error_code)));
+    // Longer than its timeout.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    init(backend, Some(&id), Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(offsets(&broker, &topic).await.end, 1);
+    assert_eq!(backend.high_watermark(&topic, 0).await, Ok(3));
+    seen.note("after its timeout, and with a new producer of the id: end 1, high watermark 3");
+    let of_topic =
+        WritableTxnMarkerTopic::default().with_name(topic_name(&topic)).with_partition_indexes(vec![0]);
+    let marker = WritableTxnMarker::default()
+        .with_producer_id(producer.id.into())
+        .with_producer_epoch(producer.epoch)
+        .with_topics(vec![of_topic]);
+    let request = WriteTxnMarkersRequest::default().with_markers(vec![marker]);
+    let response = backend.request(leader(backend, &topic).await, &request, 1).await;
+    assert_eq!(response.markers[0].topics[0].partitions[0].error_code, 0);
+    let attempt = || async { offsets(&broker, &topic).await.end };
+    assert_eq!(eventually("the marker", attempt, |end| *end > 1).await, 4);
+    let records = read_all(&broker, &topic, 0, 0).await;
+    seen.note(format!(
+        "an administrator writes the marker of an abort: offsets {} are read, end 4",
+        ranges(&offsets_of(&records))
+    ));
 }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use exactlyonce::broker::kafka::{GroupProtocol, KafkaBroker, KafkaOptions};
+use proto_kafka::protocol::Request;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -65,6 +66,8 @@ struct State {
     topics: BTreeSet<String>,
     paused: BTreeSet<i32>,
     dead: BTreeSet<i32>,
+    /// Configurations of all brokers.
+    configured: BTreeSet<String>,
 }
 
 impl<N: Nodes> OnSockets<N> {
@@ -205,6 +208,11 @@ impl<N: Nodes> suite::Backend for OnSockets<N> {
             self.nodes.recover(Recovery::Start, &dead).await?;
             self.state().dead.clear();
         }
+        let configured = std::mem::take(&mut self.state().configured);
+        for name in configured {
+            let reset = wire::configure_brokers(self.address(1), &name, None).await;
+            reset.map_err(|error| format!("{name} could not be reset: {error}"))?;
+        }
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         if !topics.is_empty() {
             let deleted = self.admin.delete_topics(&topics, &options()).await;
@@ -258,9 +266,10 @@ impl<N: Nodes> Backend for OnSockets<N> {
         options.session_timeout = client.session.unwrap_or(Protocol::Classic.session());
         options.metadata_interval = client.metadata_interval;
         options.commit_offsets = client.commit_offsets;
-        let properties = [("reconnect.backoff.max.ms", "500")];
+        let rack = client.rack.map(|rack| ("client.rack", rack));
+        let properties = [("reconnect.backoff.max.ms", "500")].into_iter().chain(rack);
         options.properties =
-            BTreeMap::from(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>();
         KafkaBroker::connect(&options).expect("valid options")
     }
 
@@ -397,6 +406,19 @@ impl<N: Nodes> Backend for OnSockets<N> {
             consumer.commit(&list, CommitMode::Sync)
         };
         self.with_consumer(group, call).await
+    }
+
+    async fn configure_brokers(&self, name: &str, value: Option<&str>) {
+        self.state().configured.insert(name.to_owned());
+        let address =
+            self.responding().first().map(|address| (*address).to_owned()).expect("a node responds");
+        let configured = wire::configure_brokers(&address, name, value).await;
+        configured.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn request<R: Request>(&self, node: i32, request: &R, version: i16) -> R::Response {
+        let response = wire::exchange(self.address(node), request, version).await;
+        response.unwrap_or_else(|error| panic!("API {} version {version}: {error}", R::KEY))
     }
 
     async fn elect_preferred(&self, topic: &str, partition: i32) -> Result<(), ClientError> {
