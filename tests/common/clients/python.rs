@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Client, Served};
+use super::Client;
 
 /// Names that a Python 3 may have on the path.
 const PYTHONS: [&str; 2] = ["python3", "python"];
@@ -90,12 +90,17 @@ impl Environment {
         Command::new(self.programs.join(program))
     }
 
-    /// Runs a script to its end, and sends the commands that it prints (`DO kill 3`) to the cluster; it reads the responses.
+    /// Runs a script to its end, and asks the cluster for what it prints (`DO kill 3`); it reads the responses.
     /// Returns the number of its parts that it has checked.
     ///
     /// # Panics
     /// If it fails.
-    pub fn run_script(&self, script: &Path, arguments: &[&str], served: &mut Served) -> usize {
+    pub fn run_script(
+        &self,
+        script: &Path,
+        arguments: &[&str],
+        mut ask: impl FnMut(&str) -> String,
+    ) -> usize {
         let process = self
             .command("python")
             .arg(script)
@@ -112,7 +117,7 @@ impl Environment {
             let line = line.expect("text");
             println!("{line}");
             if let Some(command) = line.strip_prefix("DO ") {
-                let response = served.ask(command);
+                let response = ask(command);
                 // A script that has failed reads no response; its exit status shows it.
                 let _ = writeln!(responses, "{response}").and_then(|()| responses.flush());
             }

@@ -39,7 +39,7 @@ fn the_python_driver_reads_metadata_writes_batches_pages_and_survives_killed_nod
     let mut nodes = nodes(&[]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/driver.py");
     let port = port(&nodes);
-    let checked = environment.run_script(&script, &["127.0.0.1", &port], &mut nodes);
+    let checked = environment.run_script(&script, &["127.0.0.1", &port], |command| nodes.ask(command));
     assert_eq!(checked, 8, "a part of the script was left out");
     nodes.end();
 }

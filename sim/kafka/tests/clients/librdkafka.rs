@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::brokers;
-use super::clients::{Served, folder, run};
+use super::brokers::Brokers;
+use super::clients::{folder, run};
 
 const LONGEST: Duration = Duration::from_secs(900);
 const VERSION: &str = "4.10.0+2.12.1";
@@ -69,14 +70,14 @@ fn pass_parts(number: &str, parts: &[&str], protocol: &str) {
     brokers.end();
 }
 
-fn pass_with(brokers: Served, numbers: &[&str], protocol: &str, scenario: &str) {
+fn pass_with(brokers: Brokers, numbers: &[&str], protocol: &str, scenario: &str) {
     for number in numbers {
         pass_one(&brokers, number, protocol, scenario, None);
     }
     brokers.end();
 }
 
-fn pass_one(brokers: &Served, number: &str, protocol: &str, scenario: &str, part: Option<&str>) {
+fn pass_one(brokers: &Brokers, number: &str, protocol: &str, scenario: &str, part: Option<&str>) {
     let tests = tests();
     let configuration =
         folder("clients-output").join(format!("{}-{number}-{protocol}.conf", std::process::id()));

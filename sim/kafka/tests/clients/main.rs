@@ -1,24 +1,31 @@
 //! Clients and suites that were not written for this, on three brokers that a process of its own serves: confluent-kafka,
-//! franz-go's tests, librdkafka's tests, Apache's tools. Each set-up fetches what it needs by the ordinary tool of its
-//! language and keeps it in the target directory. docs/clients.md has the results.
+//! franz-go's tests, librdkafka's tests, Apache's tools, kcat. Each set-up fetches what it needs by the ordinary tool of its
+//! language and keeps it in the target directory. docs/clients.md has the results. The same on three real brokers:
+//!
+//! ```text
+//! EXACTLYONCE_LOCAL_KAFKA_SETTINGS='num.partitions=4 auto.create.topics.enable=true' docker/local/cluster up --kafka 3 --cassandra 0
+//! EXACTLYONCE_CLIENTS_ON=real cargo test -p simulated-kafka --test kafka_clients -- --ignored --test-threads 1
+//! ```
 
+mod brokers;
 #[path = "../../../../tests/common/clients/mod.rs"]
 mod clients;
+#[path = "../../../../tests/common/cluster.rs"]
+mod cluster;
+mod faults;
 mod go;
 mod java;
+mod kcat;
 mod librdkafka;
 
 use std::path::Path;
-use std::process::Command;
 
-use clients::Served;
+use brokers::Brokers;
 use clients::python::Environment;
 
-/// Three brokers, whose topics have four partitions.
-fn brokers(arguments: &[&str]) -> Served {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_simulated-kafka"));
-    program.args(["--port", "0", "--set", "num.partitions=4"]).args(arguments);
-    Served::start(program.env_remove("SIMULATED_KAFKA_LOG"))
+/// See [`Brokers::start`].
+fn brokers(arguments: &[&str]) -> Brokers {
+    Brokers::start(arguments)
 }
 
 #[test]
@@ -28,7 +35,7 @@ fn confluent_kafka_works_in_both_group_protocols_and_transactions_while_brokers_
     let mut brokers = brokers(&[]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/confluent.py");
     let address = brokers.address.clone();
-    let checked = environment.run_script(&script, &[&address], &mut brokers);
+    let checked = environment.run_script(&script, &[&address], |command| brokers.ask(command));
     assert_eq!(checked, 5, "a part of the script was left out");
     brokers.end();
 }
@@ -40,7 +47,7 @@ fn confluent_kafka_authenticates_with_plain_and_scram_and_reports_wrong_password
     let mut brokers = brokers(&["--user", "anna:pencil"]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/security.py");
     let address = brokers.address.clone();
-    let checked = environment.run_script(&script, &[&address], &mut brokers);
+    let checked = environment.run_script(&script, &[&address], |command| brokers.ask(command));
     assert_eq!(checked, 8, "a part of the script was left out");
     brokers.end();
 }
