@@ -64,6 +64,31 @@ impl Scheduler {
         self.lowest -= 1;
         self.lowest
     }
+
+    /// Whether the running thread gets the lowest priority now. A point is passed even if no thread could give way at it.
+    fn passes_point(&mut self, calls: u64) -> bool {
+        let mut passes = false;
+        while self.points.first().is_some_and(|point| *point <= calls) {
+            self.points.pop_first();
+            passes = true;
+        }
+        passes
+    }
+}
+
+impl Thread {
+    /// Whether it has called so often without waiting, the last time it was asked and since, that it spins.
+    fn spins(&mut self, calls: u32) -> bool {
+        // It has waited since.
+        if calls < self.spun_until {
+            self.spun_until = 0;
+        }
+        let spins = calls - self.spun_until >= SPINNING;
+        if spins {
+            self.spun_until = calls;
+        }
+        spins
+    }
 }
 
 impl State {
@@ -73,8 +98,8 @@ impl State {
         match self.scheduler.strategy {
             Strategy::Random => spent,
             Strategy::Priorities { .. } => {
-                let spins = calls % SPINNING == SPINNING - 1;
-                let changes = self.scheduler.points.remove(&self.figures.calls);
+                let spins = self.threads[number].spins(calls);
+                let changes = self.scheduler.passes_point(self.figures.calls);
                 if spins || changes {
                     self.threads[number].priority = self.scheduler.demote();
                 }
@@ -104,5 +129,28 @@ impl State {
                 && self.is_ready(*other, now)
         };
         (1..self.threads.len()).filter(can).max_by_key(|other| self.threads[*other].priority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_passed_once_also_by_a_later_call() {
+        let mut scheduler = Scheduler { points: BTreeSet::from([3, 5, 9]), ..Scheduler::default() };
+        let passed = [2, 4, 4, 20, 21].map(|calls| scheduler.passes_point(calls));
+        assert_eq!(passed, [false, true, false, true, false]);
+    }
+
+    #[test]
+    fn a_thread_spins_again_and_again_after_so_many_calls_until_it_waits() {
+        let mut thread = Thread::new(None, None);
+        let spins = |thread: &mut Thread, calls: u32| thread.spins(calls);
+        let first = [SPINNING - 1, SPINNING + 1, SPINNING + 3, 2 * SPINNING, 2 * SPINNING + 1];
+        assert_eq!(first.map(|calls| spins(&mut thread, calls)), [false, true, false, false, true]);
+        // It has waited.
+        let again = [1, SPINNING - 1, SPINNING];
+        assert_eq!(again.map(|calls| spins(&mut thread, calls)), [false, false, true]);
     }
 }

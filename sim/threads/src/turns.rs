@@ -149,6 +149,7 @@ impl World {
                 let state = &mut *world.lock();
                 state.figures.threads += 1;
                 state.threads.push(thread);
+                state.scheduler.woken(&state.threads, number);
             }
             madsim::task::spawn(Turns { world, number, timer: None });
             Ok(FIRST_ID + number as u64)
@@ -194,14 +195,16 @@ impl World {
         }
     }
 
-    /// Waits. The caller looks again afterwards: it may have been woken early, or only the deadline may have passed.
+    /// Waits. The caller looks again afterwards: it may have been woken early, or only the deadline may have passed. A thread that
+    /// need not wait, because the deadline has passed, gives way: it spins on, if it does.
     pub(crate) fn wait(&self, wait: Wait, deadline: Option<Duration>) {
         let me = Worker::current();
         let number = me.map_or(EXECUTOR, |me| me.number);
-        let cycle = {
+        let now = self.now();
+        let (cycle, waits) = {
             let state = &mut *self.lock();
             state.enter(number, wait, deadline);
-            state.cycle(number)
+            (state.cycle(number), !state.is_ready(number, now))
         };
         if let Some(cycle) = cycle {
             self.fail(&format!("deadlock: {cycle}"));
@@ -210,7 +213,9 @@ impl World {
             Some(me) => {
                 me.hand_back();
                 me.await_turn();
-                me.calls_since_wait.store(0, Ordering::Relaxed);
+                if waits {
+                    me.calls_since_wait.store(0, Ordering::Relaxed);
+                }
             }
             None => self.run_others(),
         }
@@ -274,7 +279,7 @@ impl World {
         }
         let (spent, calls) = (me.spends_call(), me.calls_since_wait.load(Ordering::Relaxed));
         if self.lock().gives_way(me.number, spent, calls) {
-            self.let_others_run(me);
+            self.wait(Wait::Nothing, None);
         }
     }
 
@@ -282,14 +287,7 @@ impl World {
     pub(crate) fn yields(&self) {
         let Some(me) = Worker::current() else { return };
         self.lock().yields(me.number);
-        self.let_others_run(me);
-    }
-
-    fn let_others_run(&self, me: &Worker) {
-        // To give way is not to wait: it still spins, if it does.
-        let calls = me.calls_since_wait.load(Ordering::Relaxed);
         self.wait(Wait::Nothing, None);
-        me.calls_since_wait.store(calls, Ordering::Relaxed);
     }
 
     /// The thread's function has returned, and all that it cleans up is done.

@@ -154,6 +154,8 @@ pub(crate) struct Thread {
     pub(crate) holds: Vec<Held>,
     /// For [`crate::Strategy::Priorities`].
     pub(crate) priority: i64,
+    /// With priorities: the calls without a wait at which it was last taken for spinning.
+    pub(crate) spun_until: u32,
     /// Until the real thread has ended; the executor has none.
     pub(crate) worker: Option<Arc<Worker>>,
 }
@@ -172,6 +174,7 @@ impl Thread {
             result: 0,
             holds: Vec::new(),
             priority: 0,
+            spun_until: 0,
             worker,
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use simulated_threads::{Options, Strategy, Threads};
@@ -69,6 +70,85 @@ fn a_thread_that_spins_does_not_keep_others_from_running() {
         };
         simulate(seed, options, spins).expect("it ends");
     }
+}
+
+/// The options of threads with random priorities that never change.
+fn priorities() -> Options {
+    let mut options = Options::default();
+    options.strategy = Strategy::Priorities { changes: 0, calls: 1_000 };
+    options
+}
+
+/// A call of the C library.
+fn look_at_the_clock() {
+    std::hint::black_box(Instant::now());
+}
+
+/// Repeats something, as long as it says so, until another thread has made a few calls. How often.
+fn repeats_while_another_works(mut again: impl FnMut() -> bool) -> u32 {
+    let done = Arc::new(AtomicBool::new(false));
+    let other = {
+        let done = done.clone();
+        std::thread::spawn(move || {
+            for _ in 0..20 {
+                look_at_the_clock();
+            }
+            done.store(true, Ordering::Relaxed);
+        })
+    };
+    let mut times = 0;
+    while !done.load(Ordering::Relaxed) && again() {
+        times += 1;
+    }
+    other.join().expect("no panic");
+    times
+}
+
+/// How often something is repeated on a thread, at most so often, until another one has made a few calls.
+fn repeats(seed: u64, most: u32, mut what: impl FnMut() + Send + 'static) -> u32 {
+    let repeat = move || {
+        let mut left = most;
+        repeats_while_another_works(|| {
+            what();
+            left -= 1;
+            left > 0
+        })
+    };
+    let body = || async { on(&machine(1), repeat).await };
+    simulate(seed, priorities(), body).expect("it ends").0
+}
+
+#[test]
+fn a_thread_that_only_looks_whether_it_should_wait_does_not_hold_others_off() {
+    let mut held_off = 0;
+    for (seed, calls_before) in (0..10).flat_map(|seed| [(seed, 0), (seed, 1)]) {
+        let mut left = calls_before;
+        let times = repeats(seed, 50_000, move || {
+            // Each round has two calls, and other threads may run before the first only.
+            (0..std::mem::take(&mut left)).for_each(|_| look_at_the_clock());
+            // SAFETY: it looks at no descriptor.
+            unsafe { libc::poll(std::ptr::null_mut(), 0, 0) };
+        });
+        assert!(times < 5_000, "seed {seed}, {calls_before} calls before: {times}");
+        held_off += u32::from(times > 500);
+    }
+    assert!(held_off > 4, "{held_off} of 20 had the higher priority");
+}
+
+#[test]
+fn a_thread_whose_waits_are_over_at_once_spins_and_does_not_hold_others_off() {
+    let mut held_off = 0;
+    for seed in 0..10 {
+        let (mutex, condition) = (Mutex::new(()), Condvar::new());
+        let times = repeats(seed, 50_000, move || {
+            let guard = mutex.lock().expect("no panic");
+            let waited = condition.wait_timeout(guard, Duration::ZERO).expect("no panic");
+            assert!(waited.1.timed_out());
+        });
+        assert!(times < 5_000, "seed {seed}: {times}");
+        held_off += u32::from(times > 200);
+    }
+    assert!(held_off > 2, "{held_off} of 10 had the higher priority");
 }
 
 #[test]
