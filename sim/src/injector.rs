@@ -308,7 +308,10 @@ impl<L: LogService, T: TablesService> Injector<L, T> {
         let node = self.nodes.workers[usize::from(worker)];
         match kind {
             Kind::Host(HostFault::Kill | HostFault::PowerLoss) => self.handle.kill(node),
-            Kind::Host(HostFault::Pause) | Kind::HeldUntil { .. } => self.handle.pause(node),
+            Kind::Host(HostFault::Pause) | Kind::HeldUntil { .. } => {
+                self.context.members().stands_still(worker);
+                self.handle.pause(node);
+            }
             Kind::Host(HostFault::Stop) => drop(self.context.stops[usize::from(worker)].send_replace(true)),
             _ => {
                 self.handle.kill(node);

@@ -115,6 +115,13 @@ impl Process {
         self.context.reached(Point { step, moment }, partition, self.caller, killed).await;
     }
 
+    /// A worker asks its consumer for something, which need not have happened when this returns: a fault that waits for the point
+    /// begins at about the same time.
+    fn asks(&self, step: Step, partition: i32) {
+        let process = self.clone();
+        tokio::spawn(async move { process.reached(step, Moment::Before, Some(partition)).await });
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,11 +195,28 @@ impl Process {
         self.context.members().lost(self.caller, partitions);
     }
 
-    /// Records are delivered.
-    fn delivered(&self, to: Assignment, records: &[Record]) {
+    /// What follows up to an offset is delivered: the violation if a record of the log is not among it. In a log that was cut off,
+    /// created again or compacted, what is true of an offset changes.
+    fn passes(&self, to: Assignment, records: &[Record], next_offset: i64) -> Option<Violation> {
+        let worker = self.caller.worker?;
+        let is_other = {
+            let damage = self.context.damage();
+            damage.refusable.is_some()
+                || damage.truncated.contains_key(&to.partition)
+                || damage.began_at.contains_key(&to.partition)
+        };
+        let oracles = self.context.oracles().filter(|_| !is_other)?;
+        let position = self.state().delivered.passes_over(&oracles.truth(), to, records, next_offset)?;
+        Some(Violation::RecordPassedOver { worker, position })
+    }
+
+    /// Records are delivered, and everything up to an offset.
+    fn delivered(&self, to: Assignment, records: &[Record], next_offset: i64) {
         let Self { context, caller, .. } = self;
         context.record(|recording| recording.delivered(*caller, records));
         context.follow_log();
+        let passed = self.passes(to, records, next_offset);
+        passed.into_iter().for_each(|violation| context.violate(violation));
         context.judge(|oracles| oracles.delivered(records));
         // The simple log delivers what was fetched before.
         let is_kafka = matches!(context.log_options, Log::Kafka(_));

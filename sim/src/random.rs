@@ -30,6 +30,8 @@ pub enum Stream {
     Times,
     /// From when on each lane has records.
     Lanes,
+    /// Whether records end early, and when.
+    LastRecord,
     /// What ends after the faults.
     Heal,
     /// Behaviour of a simple service towards a worker, or the operator, and of their link, that is allowed without a fault.
@@ -88,6 +90,7 @@ impl Stream {
             Stream::BrokerLink { from, to } => BROKER | u64::from(from) << 16 | u64::from(to),
             Stream::Times => 3,
             Stream::Lanes => 9,
+            Stream::LastRecord => 11,
             Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Link { from, to } => LINK | u64::from(from) << 16 | u64::from(to),
@@ -189,6 +192,7 @@ mod tests {
             Stream::Cassandra,
             Stream::Damage,
             Stream::Lanes,
+            Stream::LastRecord,
         ];
         let clients = [None, Some(0), Some(1)];
         let links = Service::ALL

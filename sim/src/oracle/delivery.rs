@@ -1,5 +1,5 @@
-//! Deliveries: the broker delivers each record as it was appended; and a worker writes rows only of records that were
-//! delivered to its current assignment of the partition, not of what an older one fetched.
+//! Deliveries: the broker delivers each record as it was appended, and passes over none; and a worker writes rows only of records
+//! that were delivered to its current assignment of the partition, not of what an older one fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +30,8 @@ pub(crate) struct Delivered {
 /// What was delivered to an assignment.
 struct ToAssignment {
     assignment: Assignment,
+    /// What was delivered goes up to this offset.
+    next: i64,
     offsets: BTreeSet<i64>,
     /// The bytes of those whose rows are not acknowledged.
     unacknowledged: BTreeMap<i64, usize>,
@@ -38,11 +40,29 @@ struct ToAssignment {
 }
 
 impl Delivered {
-    /// A new assignment begins.
-    pub fn start(&mut self, assignment: Assignment) {
+    /// A new assignment begins, at an offset.
+    pub fn start(&mut self, assignment: Assignment, next: i64) {
         let (offsets, unacknowledged) = Default::default();
-        let to = ToAssignment { assignment, offsets, unacknowledged, exceeded: None };
+        let to = ToAssignment { assignment, next, offsets, unacknowledged, exceeded: None };
         self.current.insert(assignment.partition, to);
+    }
+
+    /// These records are delivered to an assignment, and everything goes up to `next`. The first record of the log that is
+    /// passed over.
+    pub fn passes_over(
+        &mut self,
+        truth: &Truth,
+        to: Assignment,
+        records: &[Record],
+        next: i64,
+    ) -> Option<Position> {
+        let current = self.current.get_mut(&to.partition).filter(|current| current.assignment == to)?;
+        let from = current.next;
+        current.next = next.max(from);
+        let delivered: BTreeSet<i64> = records.iter().map(|record| record.offset).collect();
+        let mut log = truth.rows(to.partition, from, next).map(|(offset, _)| offset);
+        let offset = log.find(|offset| !delivered.contains(offset))?;
+        Some(Position { partition: to.partition, offset })
     }
 
     /// The current assignment of a partition.
@@ -105,15 +125,39 @@ mod tests {
     }
 
     #[test]
+    fn a_record_between_what_was_delivered_and_what_is_delivered_next_is_passed_over() {
+        let mut truth = Truth::new(binding());
+        [3, 4, 7, 8, 9].into_iter().for_each(|offset| truth.add(event(0, offset, 1)));
+        let of = |incarnation| Assignment { partition: 0, incarnation };
+        let mut delivered = Delivered::default();
+        let mut passed = |to, offsets: &[i64], next| {
+            let records: Vec<Record> = offsets.iter().map(|offset| event(0, *offset, 1)).collect();
+            delivered.passes_over(&truth, to, &records, next).map(|position| position.offset)
+        };
+        assert_eq!(passed(of(1), &[4], 5), None, "nothing has begun");
+        delivered.start(of(1), 3);
+        let mut passed = |to, offsets: &[i64], next| {
+            let records: Vec<Record> = offsets.iter().map(|offset| event(0, *offset, 1)).collect();
+            delivered.passes_over(&truth, to, &records, next).map(|position| position.offset)
+        };
+        assert_eq!(passed(of(1), &[3, 4], 5), None);
+        assert_eq!(passed(of(1), &[], 7), None, "these offsets have no records");
+        assert_eq!(passed(of(2), &[9], 10), None, "of another assignment");
+        assert_eq!(passed(of(1), &[8], 9), Some(7));
+        assert_eq!(passed(of(1), &[], 10), Some(9), "an end beyond a record");
+        assert_eq!(passed(of(1), &[8], 9), None, "it was delivered before");
+    }
+
+    #[test]
     fn records_of_an_older_assignment_are_not_delivered_to_the_current_one() {
         let of = |incarnation| Assignment { partition: 0, incarnation };
         let unlimited = limit(usize::MAX, 0);
         let mut delivered = Delivered::default();
-        delivered.start(of(1));
+        delivered.start(of(1), 3);
         delivered.records(of(1), &[event(0, 3, 1)], &unlimited);
         assert_eq!(delivered.stale(0, [3]), None);
         assert_eq!(delivered.stale(0, [3, 4]), Some(4));
-        delivered.start(of(2));
+        delivered.start(of(2), 3);
         delivered.records(of(1), &[event(0, 4, 1)], &unlimited);
         assert_eq!(delivered.stale(0, [4]), Some(4));
         delivered.records(of(2), &[event(0, 4, 1)], &unlimited);
@@ -125,7 +169,7 @@ mod tests {
         let of = |incarnation| Assignment { partition: 0, incarnation };
         let limit = limit(1, 0);
         let mut delivered = Delivered::default();
-        delivered.start(of(1));
+        delivered.start(of(1), 3);
         delivered.records(of(1), &[event(0, 3, 1)], &limit);
         delivered.written(0, [3]);
         delivered.records(of(1), &[event(0, 4, 1)], &limit);
@@ -136,7 +180,7 @@ mod tests {
         assert_eq!(delivered.held(0, [4, 5]), Some(event(0, 5, 1).len() + 96));
         assert_eq!(delivered.held(0, [6]), None, "that was reported");
         delivered.records(of(1), &[event(0, 7, 1)], &limit);
-        delivered.start(of(2));
+        delivered.start(of(2), 3);
         assert_eq!(delivered.held(0, [7]), None, "what an older assignment held is gone");
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Members {
     /// What a process has said that it has, when it said so together with everything else the last time, and what it was given
     /// since.
     owned: BTreeMap<Caller, BTreeSet<i32>>,
+    /// The processes that were paused or held since they joined: they may not have polled in time.
+    stood_still: BTreeSet<Caller>,
     /// By partition, the last position that the coordinator has accepted.
     committed: BTreeMap<i32, i64>,
 }
@@ -35,6 +37,13 @@ impl Members {
     /// A process has a consumer.
     pub fn joins(&mut self, caller: Caller) {
         self.joined.insert(caller);
+        self.stood_still.remove(&caller);
+    }
+
+    /// A worker is paused or held.
+    pub fn stands_still(&mut self, worker: u8) {
+        let of_worker = self.joined.iter().filter(|caller| caller.worker == Some(worker));
+        self.stood_still.extend(of_worker);
     }
 
     /// Its consumer leaves, or is no more.
@@ -98,11 +107,12 @@ impl Members {
         self.holds.retain(|(_, holder), _| *holder != caller);
     }
 
-    /// A process has left the group. The violation if its consumer still exists: it has not polled in time.
+    /// A process has left the group. The violation if its consumer still exists, and has always run: it has not polled in time.
     pub fn left(&mut self, caller: Caller) -> Option<Violation> {
         self.removed(caller);
         let worker = caller.worker?;
-        self.joined.contains(&caller).then_some(Violation::LeftUnasked { worker })
+        let has_run = self.joined.contains(&caller) && !self.stood_still.contains(&caller);
+        has_run.then_some(Violation::LeftUnasked { worker })
     }
 
     /// A coordinator begins, and may know less than the one before.
@@ -203,6 +213,16 @@ mod tests {
         assert_eq!(members.left(A), Some(Violation::LeftUnasked { worker: 0 }));
         members.ends(B);
         assert_eq!(members.left(B), None);
+    }
+
+    #[test]
+    fn a_member_that_was_paused_since_it_joined_may_leave() {
+        let mut members = holding();
+        members.stands_still(0);
+        assert_eq!(members.left(A), None);
+        assert!(members.left(B).is_some());
+        members.joins(A);
+        assert!(members.left(A).is_some());
     }
 
     #[test]

@@ -202,6 +202,13 @@ pub enum Violation {
     AppendLost(Position),
     /// The broker delivered a record that differs from what was appended at its offset.
     LogChanged(Position),
+    /// The broker delivered what follows a record, and has not delivered the record.
+    RecordPassedOver {
+        /// To which worker.
+        worker: u8,
+        /// The record.
+        position: Position,
+    },
     /// Two replicas differ although an anti-entropy repair has ended.
     ReplicasDiffer {
         /// The table.
@@ -281,6 +288,7 @@ impl Violation {
                 | Violation::MemoryExceeded { .. }
                 | Violation::ReportedAhead { .. }
                 | Violation::GivenBeforeRelease { .. }
+                | Violation::RecordPassedOver { .. }
                 | Violation::ThreadSpins { .. }
                 | Violation::NotRefused { .. }
                 | Violation::VerifyWrong { .. }

@@ -83,6 +83,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
     async fn poll(&mut self) -> Result<Delivery, BrokerError> {
         if self.next.is_none() {
             let mut delivery = self.consumer.poll().await;
+            let mut partition = None;
             let step = match &mut delivery {
                 Ok(Delivery::Assigned(partitions)) => {
                     self.process.hears("is assigned", partitions);
@@ -102,17 +103,22 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
                     self.process.without(partitions, "lost");
                     Some(Step::Lost)
                 }
-                Ok(Delivery::Records { assignment, records, .. }) => {
-                    self.process.delivered(*assignment, records);
+                Ok(Delivery::Records { assignment, records, next_offset }) => {
+                    self.process.delivered(*assignment, records, *next_offset);
                     // The oracles have seen the records as they are.
                     *assignment = self.process.relabelled(*assignment);
+                    partition = Some(assignment.partition);
+                    Some(Step::Delivered)
+                }
+                Ok(Delivery::End { assignment, offset }) => {
+                    self.process.delivered(*assignment, &[], *offset);
                     None
                 }
                 _ => None,
             };
             self.next = Some(delivery);
             if let Some(step) = step {
-                self.process.reached(step, Moment::Before, None).await;
+                self.process.reached(step, Moment::Before, partition).await;
             }
         }
         match self.next.take() {
@@ -129,15 +135,18 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
         elsewhere.into_iter().for_each(|violation| context.violate(violation));
         let not_refused = self.process.starting(assignment.partition, offset);
         not_refused.into_iter().for_each(|violation| context.violate(violation));
-        self.process.state().delivered.start(assignment);
+        self.process.state().delivered.start(assignment, offset);
+        self.process.asks(Step::Started, assignment.partition);
         self.consumer.start(assignment, offset);
     }
 
     fn pause(&mut self, partition: i32) {
+        self.process.asks(Step::Paused, partition);
         self.consumer.pause(partition);
     }
 
     fn resume(&mut self, partition: i32) {
+        self.process.asks(Step::Resumed, partition);
         self.consumer.resume(partition);
     }
 
@@ -145,8 +154,7 @@ impl<C: Consumer> Consumer for ObservedConsumer<C> {
         self.process.without(&[partition], "released");
         let given = self.process.context.members().released(self.process.caller, partition);
         given.into_iter().for_each(|violation| self.process.context.violate(violation));
-        let process = self.process.clone();
-        tokio::spawn(async move { process.reached(Step::Released, Moment::Before, None).await });
+        self.process.asks(Step::Released, partition);
         self.consumer.release(partition);
     }
 

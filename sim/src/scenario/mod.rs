@@ -200,17 +200,21 @@ impl Draft {
     /// Draws the records.
     pub fn without_faults(self) -> Scenario {
         let Self { seed, profile, options, shape, tables, log, mix: _ } = self;
-        let records = shape.draw(seed, &options);
+        let mut records = shape.draw(seed, &options);
+        if matches!(log, Log::Kafka(_)) {
+            workload::end_early(seed, &mut records);
+        }
         Scenario { seed, profile, expected: None, options, tables, log, faults: Vec::new(), records }
     }
 
     /// Draws the records, few faults, and one that no client can survive.
     pub fn damaged(mut self) -> Scenario {
         self.options.heal = Heal::Everything;
-        let damage = Fault::draw_damage(self.seed, &self.options, self.services());
+        let mut damage = Fault::draw_damage(self.seed, &self.options, self.services());
         let mut faults = Fault::draw_all(self.seed, &self.options, self.services(), &self.mix);
         faults.retain(Fault::is_first_of_its_kind);
         faults.extend(combination::restarts(self.seed, &self.options));
+        faults.extend(combination::pauses(self.seed, &self.options, &self.log, &mut damage));
         faults.push(damage);
         Scenario { faults, ..self.without_faults() }
     }

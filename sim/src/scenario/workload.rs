@@ -164,6 +164,16 @@ fn lanes_begin_ms(seed: u64, options: &RunOptions) -> [u64; LANES as usize] {
     })
 }
 
+/// In a quarter of the scenarios all records are appended in the first half of the time, so that members that have nothing to do
+/// meet faults, too.
+pub(super) fn end_early(seed: u64, records: &mut [Item]) {
+    let random = &mut Random::new(seed, Stream::LastRecord);
+    let percent = random.within(30..=60);
+    if random.below(4) == 0 {
+        records.iter_mut().for_each(|item| item.at_ms = item.at_ms.map(|at_ms| at_ms * percent / 100));
+    }
+}
+
 fn source(n: u64, bytes: u64) -> String {
     let mut name = n.to_string();
     while (name.len() as u64) < bytes {
@@ -291,6 +301,17 @@ mod tests {
             exactlyonce::event::Reason::all().map(|reason| reason.kind()).collect();
         expected.insert("event");
         assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn on_kafka_records_end_early_in_some_scenarios() {
+        let ends_early = |seed: &u64| {
+            let scenario = Scenario::draw(*seed, World::Full, Profile::Standard);
+            let last = scenario.records.iter().filter_map(|item| item.at_ms).max();
+            last.is_some_and(|last| last * 10 <= scenario.options.chaos_ms * 6)
+        };
+        let early = (0..200).filter(ends_early).count();
+        assert!((30..80).contains(&early), "{early} of 200");
     }
 
     #[test]

@@ -217,6 +217,15 @@ fn meaning(violation: &Violation) -> Meaning {
              worker may have them.",
             format!("Worker {worker} got offset {} of partition {}.", position.offset, position.partition),
         ),
+        Violation::RecordPassedOver { worker, position } => of(
+            "A record is passed over",
+            "A consumer delivers each record of the log from the position on at which a partition was started, or says that \
+             the position is out of range.",
+            format!(
+                "Worker {worker} got what follows offset {} of partition {}, and not the record.",
+                position.offset, position.partition
+            ),
+        ),
         Violation::GivenBeforeRelease { worker, partition, to } => of(
             "A partition is given to another worker before its holder has released it",
             "A worker that must give a partition back finishes its work on it first; until it has, no other worker gets \
@@ -363,6 +372,7 @@ impl Recording {
             | Violation::GivenBeforeRelease { worker, .. }
             | Violation::LeftUnasked { worker }
             | Violation::DeliveredAfterRevocation { worker, .. }
+            | Violation::RecordPassedOver { worker, .. }
             | Violation::RequestRefused { worker, .. }
             | Violation::GaveUp { worker, .. }
             | Violation::Refused { worker, .. }

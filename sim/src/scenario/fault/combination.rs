@@ -6,15 +6,16 @@ use strum::{EnumIter, IntoEnumIterator};
 use super::{Direction, Fault, Host, Kind, Moment, Point, Step, Target, Trigger};
 use crate::parties::Service;
 use crate::random::{Random, Stream};
-use crate::scenario::kafka::BROKERS;
+use crate::scenario::kafka::{BROKERS, KafkaCluster};
 use crate::scenario::options::RunOptions;
 use crate::scenario::{Log, Services, Tables};
 
 /// The ids of the faults of combinations: those of the nth one begin `IDS` further than those of the one before.
 const FIRST_ID: u64 = 500;
 
-/// The ids of the restarts that a scenario with damage has.
+/// The ids of the restarts that a scenario with damage has, and those of its pauses.
 const FIRST_RESTART: u64 = 900;
+const FIRST_PAUSE: u64 = 950;
 
 /// Ids of a combination.
 const IDS: u64 = 50;
@@ -33,6 +34,9 @@ enum Combination {
     TrimmedWhileAway,
     /// Workers are restarted while the log's end lags, so that it may be below their progress.
     RestartedWhileEndLags,
+    /// A worker that its group has given up joins again while the tables do not respond: others must release partitions, and
+    /// cannot finish their work on them.
+    RebalancedWithoutTables,
 }
 
 /// The faults of the combinations that a scenario has.
@@ -61,6 +65,37 @@ pub(crate) fn restarts(seed: u64, options: &RunOptions) -> Vec<Fault> {
         duration_ms: random.within(1..=200),
     };
     (0..restarted).map(kill).collect()
+}
+
+/// In three of four scenarios whose damage is that records are deleted which are not processed, all workers are paused shortly
+/// before it, for less than their session: so some of the records are not fetched either, and the consumer is where the log
+/// is no more.
+pub(crate) fn pauses(seed: u64, options: &RunOptions, log: &Log, damage: &mut Fault) -> Vec<Fault> {
+    let random = &mut Random::new(seed, Stream::Fault(FIRST_PAUSE));
+    let Kind::LogTrimmedPastProgress { records } = &mut damage.kind else { return Vec::new() };
+    if random.below(4) == 0 {
+        return Vec::new();
+    }
+    *records = random.within(10..=40);
+    let at_ms = random.within(options.chaos_ms / 10..=options.chaos_ms * 6 / 10);
+    let duration_ms = session_ms(options, log) * random.within(60..=95) / 100;
+    damage.trigger = Trigger::At { at_ms: at_ms + duration_ms * random.within(80..=100) / 100 };
+    let pause = |worker: u8| Fault {
+        id: FIRST_PAUSE + u64::from(worker),
+        trigger: Trigger::At { at_ms },
+        target: Target::Host(Host::Worker(worker)),
+        kind: Kind::Host(HostFault::Pause),
+        duration_ms,
+    };
+    (0..options.workers).map(pause).collect()
+}
+
+/// The timeout of sessions.
+fn session_ms(options: &RunOptions, log: &Log) -> u64 {
+    match log {
+        Log::Simple => options.session_timeout_ms,
+        Log::Kafka(_) => KafkaCluster::session_ms(options),
+    }
 }
 
 impl Combination {
@@ -140,6 +175,16 @@ impl Combination {
                 let kills: Vec<Fault> = (0..options.workers).map(kill).collect();
                 [vec![lags], kills].concat()
             }
+            Self::RebalancedWithoutTables => {
+                let began_ms = began_ms / 2;
+                let duration_ms = session_ms(options, log) * random.within(12..=25) / 10;
+                let pause = Kind::Host(HostFault::Pause);
+                let outage_ms = began_ms + duration_ms - random.within(50..=500).min(duration_ms);
+                vec![
+                    Fault { id: 0, trigger: at(began_ms), target: worker, kind: pause, duration_ms },
+                    outage(tables, at(outage_ms), random.within(1_000..=4_000)),
+                ]
+            }
         }
     }
 }
@@ -161,6 +206,35 @@ mod tests {
     use crate::scenario::{Draft, World};
 
     #[test]
+    fn workers_are_paused_when_records_are_deleted_that_are_not_processed() {
+        for world in World::iter() {
+            let (mut paused, mut all) = (0, 0);
+            for seed in 0..400 {
+                let draft = Draft::new(seed, world, Profile::Damaged);
+                let (options, log) = (draft.options.clone(), draft.log.clone());
+                let faults = draft.damaged().faults;
+                let pauses: Vec<&Fault> = faults
+                    .iter()
+                    .filter(|fault| (FIRST_PAUSE..FIRST_PAUSE + 9).contains(&fault.id))
+                    .collect();
+                let damage = faults.iter().find(|fault| fault.name() == KindName::LogTrimmedPastProgress);
+                all += u32::from(damage.is_some());
+                let Some(pause) = pauses.first() else { continue };
+                paused += 1;
+                assert_eq!(pauses.len(), usize::from(options.workers));
+                assert!(pause.duration_ms < session_ms(&options, &log));
+                let (Trigger::At { at_ms: began }, Some(Trigger::At { at_ms })) =
+                    (pause.trigger, damage.map(|damage| damage.trigger))
+                else {
+                    panic!("{damage:?}")
+                };
+                assert!((began..=began + pause.duration_ms).contains(&at_ms), "{pause} {damage:?}");
+            }
+            assert!(paused * 2 > all && paused < all, "{paused} of {all} in {world}");
+        }
+    }
+
+    #[test]
     fn the_faults_of_combinations_can_happen_to_the_tables_and_have_ids_of_their_own() {
         assert!(FIRST_ID + IDS * Combination::iter().count() as u64 <= FIRST_RESTART);
         for world in World::iter() {
@@ -176,7 +250,7 @@ mod tests {
                 }
                 seen += usize::from(!faults.is_empty());
             }
-            assert!((95..145).contains(&seen), "{seen} of 200 scenarios in {world}");
+            assert!((110..160).contains(&seen), "{seen} of 200 scenarios in {world}");
         }
     }
 }

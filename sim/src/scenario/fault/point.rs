@@ -44,6 +44,16 @@ pub enum Step {
     Lost,
     /// Releases a partition.
     Released,
+    /// Gets records.
+    Delivered,
+    /// Starts a partition at a position.
+    Started,
+    /// Pauses a partition.
+    Paused,
+    /// Resumes a partition.
+    Resumed,
+    /// A producer appends a record.
+    Append,
     /// A node of Cassandra sends a write to a replica.
     ReplicaWrite,
     /// A coordinator keeps a hint.
@@ -68,14 +78,17 @@ pub enum Step {
     LeaderElected,
     /// A member joins a group, or leaves it.
     GroupChanged,
+    /// A member says which partitions it has: its answer to a rebalance.
+    RebalanceAnswered,
 }
 
 impl Step {
     /// The moments of it that are points: a message to a worker, or between nodes, has only the one before it.
     pub(crate) fn moments(self) -> impl Iterator<Item = Moment> {
         use Step::{
-            Assigned, Commit, CoordinatorLoads, GroupChanged, HighWatermark, HintKept, HintSent,
-            InSyncShrunk, LeaderElected, Lost, Marker, Prepare, ReadRepair, Released, ReplicaWrite, Revoked,
+            Assigned, Commit, CoordinatorLoads, Delivered, GroupChanged, HighWatermark, HintKept, HintSent,
+            InSyncShrunk, LeaderElected, Lost, Marker, Paused, Prepare, ReadRepair, RebalanceAnswered,
+            Released, ReplicaWrite, Resumed, Revoked, Started,
         };
         let is_message = matches!(
             self,
@@ -95,6 +108,11 @@ impl Step {
                 | CoordinatorLoads
                 | LeaderElected
                 | GroupChanged
+                | Delivered
+                | Started
+                | Paused
+                | Resumed
+                | RebalanceAnswered
         );
         Moment::iter().filter(move |moment| !is_message || *moment == Moment::Before)
     }

@@ -15,7 +15,7 @@ use crate::observed::Sometimes;
 use crate::oracle::Violation;
 use crate::oracle::cell::{Cell, Seen, Value};
 use crate::parties::Caller;
-use crate::scenario::fault::{Fault, Kind, KindName, Moment, Point, Step, Target};
+use crate::scenario::fault::{Kind, Moment, Point, Step, Target};
 use crate::scenario::options::TOPIC;
 use crate::service::kafka::client::caller_of;
 use crate::service::kafka::mirror::Served;
@@ -139,6 +139,7 @@ fn step(event: &Event<'_>) -> Option<Step> {
         Event::LeaderElected { topic: TOPIC, .. } => Step::LeaderElected,
         Event::CoordinatorLoading { kind: CoordinatorKind::Groups, .. } => Step::CoordinatorLoads,
         Event::GroupChanged { .. } => Step::GroupChanged,
+        Event::OwnershipReported { .. } => Step::RebalanceAnswered,
         _ => return None,
     })
 }
@@ -353,11 +354,9 @@ impl History {
     /// The coordinator has removed a member.
     fn removed(&self, context: &SimContext, member: &str, why: Removal) {
         let Some(caller) = self.processes.get(member).copied() else { return };
-        // A worker that is paused, or held, does not poll.
-        let is_late = |fault: &Fault| matches!(fault.name(), KindName::WorkerPaused | KindName::WorkerHeld);
-        let may_be_late = context.planned_faults.iter().any(is_late);
+        let is_damaged = context.damage().done;
         let violation = match why {
-            Removal::Left if !may_be_late && !context.damage().done => context.members().left(caller),
+            Removal::Left if !is_damaged => context.members().left(caller),
             _ => {
                 context.members().removed(caller);
                 None

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use crate::context::SimContext;
+use crate::parties::Caller;
+use crate::scenario::fault::{Moment, Point, Step};
 use crate::scenario::options::TOPIC;
 use crate::service::kafka::transactions::Transactions;
 
@@ -84,6 +86,13 @@ impl Producer {
     }
 }
 
+/// The producer is about to append a record, or learns that it is appended.
+async fn reached(context: &Weak<SimContext>, moment: Moment) {
+    let Some(context) = context.upgrade() else { return };
+    let point = Point { step: Step::Append, moment };
+    context.reached(point, None, Caller { worker: None, life: 0 }, || {}).await;
+}
+
 async fn serve(
     context: Weak<SimContext>,
     broker: KafkaBroker,
@@ -107,8 +116,10 @@ async fn serve(
             }
             Request::Append(records, done) => {
                 loop {
+                    reached(&context, Moment::Before).await;
                     match broker.append(TOPIC, records.clone()).await {
                         Ok(positions) => {
+                            reached(&context, Moment::After).await;
                             let appended = positions.into_iter().zip(records);
                             let appended = appended.map(|((partition, offset), record)| {
                                 let value = record.value;
