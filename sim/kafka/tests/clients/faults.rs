@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::brokers::Brokers;
 
-/// How long a broker is away, and how long all run after that.
-const AWAY: Duration = Duration::from_secs(2);
+/// How long a broker is down, and how long all run after that.
+const DOWN: Duration = Duration::from_secs(2);
 const TOGETHER: Duration = Duration::from_secs(2);
 
 /// How long a broker may take to be in sync after it has started.
@@ -26,7 +26,7 @@ pub fn disturbed<T: Send>(brokers: &mut Brokers, topic: Option<&str>, work: impl
             }
             faults += 1;
             assert_eq!(brokers.ask(&format!("kill {broker}")), "ok");
-            wait(&work, AWAY);
+            wait(&work, DOWN);
             assert_eq!(brokers.ask(&format!("start {broker}")), "ok");
             if let Some(topic) = topic {
                 lead(brokers, topic, leader);
