@@ -48,7 +48,7 @@ fn damage_is_refused_or_named() {
 
 #[test]
 fn damage_is_refused_or_named_on_kafka_and_cassandra() {
-    assert_named(World::Full, 60);
+    assert_named(World::Full, 100);
 }
 
 #[test]
