@@ -3,6 +3,7 @@
 mod appends;
 #[path = "../common/cluster.rs"]
 mod cluster;
+mod fenced;
 mod members;
 mod mock;
 mod real;

@@ -135,6 +135,7 @@ impl KafkaBroker {
                     return Err(BrokerError::Fatal { what: what(), cause: Some(Box::new(error)) });
                 }
                 Err(_) => {
+                    watched.connect_again();
                     if let Some((error, reason)) = watched.permanent_failure() {
                         // A waiting thread would delay the drop of the runtime.
                         watched.cancel(true);

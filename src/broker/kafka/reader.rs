@@ -115,6 +115,11 @@ impl Reader {
         mismatch.map(|reason| (failures::connection(failure.text), reason))
     }
 
+    /// As [`Client::connect_again`].
+    pub(super) fn connect_again(&self) {
+        self.client.connect_again();
+    }
+
     /// Cancels requests in flight, or ends their cancellation.
     pub(super) fn cancel(&self, cancelled: bool) {
         self.client.cancel(cancelled);

@@ -175,9 +175,7 @@ impl KafkaOptions {
             // Session timeout, heartbeat and assignor are set on the broker; librdkafka rejects these properties.
             GroupProtocol::Consumer => set(&mut all, "group.protocol", "consumer"),
         }
-        // librdkafka reports some of what happens to a member in debug log lines only; [`raw::Client`] lists which.
-        let debug = all.get("debug").map_or(LINES.to_owned(), |debug| format!("{debug},{LINES}"));
-        set(&mut all, "debug", debug);
+        log_lines(&mut all, MEMBER_LINES);
         all
     }
 
@@ -188,6 +186,7 @@ impl KafkaOptions {
         all.entry("fetch.queue.backoff.ms".to_owned()).or_insert("10".to_owned());
         // A reader only reads records that exist already, so long fetch waits are of no use.
         all.entry("fetch.wait.max.ms".to_owned()).or_insert("100".to_owned());
+        log_lines(&mut all, READER_LINES);
         all
     }
 
@@ -202,7 +201,9 @@ impl KafkaOptions {
 }
 
 /// The kinds of debug log lines that a member reads.
-const LINES: &str = "broker,cgrp,consumer";
+const MEMBER_LINES: &str = "broker,cgrp,consumer";
+/// The kinds of debug log lines that a reader reads.
+const READER_LINES: &str = "broker";
 /// Approximate memory of a queued message in addition to key and value (`rd_kafka_op_t` contains the message).
 const MESSAGE_BYTES: usize = 512;
 /// Minimum size of a partition's queue, in bytes.
@@ -214,6 +215,12 @@ const READER_QUEUE: usize = 2 << 20;
 
 fn set(all: &mut Properties, property: &str, value: impl ToString) {
     all.insert(property.to_owned(), value.to_string());
+}
+
+/// Has these debug log lines logged, too: librdkafka reports some of what happens there only ([`raw::Client`] lists what).
+fn log_lines(all: &mut Properties, lines: &str) {
+    let debug = all.get("debug").map_or(lines.to_owned(), |debug| format!("{debug},{lines}"));
+    set(all, "debug", debug);
 }
 
 fn in_millis(time: Duration) -> i64 {

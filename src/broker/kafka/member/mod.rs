@@ -137,6 +137,7 @@ impl Member {
             let alive = self.flow.polled_within(WORKER_STUCK_AFTER);
             let now = Instant::now();
             if alive {
+                self.client.connect_again();
                 self.renew_membership(now);
                 self.take_events();
             }

@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "this module is where it is allowed, see above")]
 
 mod admin;
+mod connections;
 #[cfg(test)]
 pub(super) mod mock;
 mod queue;
@@ -21,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) use admin::{Description, Resource, Setting};
+use connections::Connections;
 pub(super) use queue::{Event, Message, Queue};
 use rdkafka_sys as sys;
 
@@ -163,6 +165,8 @@ pub(super) struct Client {
     /// librdkafka has a copy of this pointer. It comes from a leaked `Box` and is freed in `drop`; a `Box` would
     /// claim to be the only pointer whenever the client is moved.
     log_state: NonNull<LogState>,
+    /// The property `bootstrap.servers`.
+    servers: CString,
     /// True if requests in flight in [`admin`] are to end, as if they had timed out.
     cancelled: AtomicBool,
 }
@@ -189,6 +193,7 @@ struct LogState {
     lost_in_rebalance: AtomicBool,
     /// True if the coordinator did not know the group since this was last read; logged with `debug=broker` only.
     lacks_group: AtomicBool,
+    connections: Connections,
 }
 
 impl LogState {
@@ -197,6 +202,9 @@ impl LogState {
     }
 
     fn observe(&self, level: c_int, facility: &str, line: &str) {
+        if facility == "STATE" {
+            return self.connections.observe(line, Instant::now());
+        }
         let noticed = match facility {
             "COORD" if line.contains(WITHOUT_HEARTBEAT) => Some(&self.without_heartbeat),
             "LOST" if line.contains(ASSIGNMENT_LOST) => Some(&self.lost),
@@ -264,6 +272,7 @@ impl Client {
                 return Err(KafkaError::invalid(format!("{property}: {errstr}")));
             }
         }
+        let servers = name(properties.get("bootstrap.servers").map_or("", String::as_str));
         let log_state = NonNull::from(Box::leak(Box::<LogState>::default()));
         let mut errstr = [0; 512];
         // SAFETY: we own the configuration; on success the client owns it and it is forgotten here, and the state is
@@ -278,7 +287,7 @@ impl Client {
             match NonNull::new(sys::rd_kafka_new(kind, conf.0, errstr.as_mut_ptr(), errstr.len())) {
                 Some(client) => {
                     std::mem::forget(conf);
-                    Ok(Self { client, log_state, cancelled: AtomicBool::new(false) })
+                    Ok(Self { client, log_state, servers, cancelled: AtomicBool::new(false) })
                 }
                 None => {
                     drop(Box::from_raw(log_state.as_ptr()));
@@ -295,6 +304,16 @@ impl Client {
 
     fn ptr(&self) -> *mut sys::rd_kafka_t {
         self.client.as_ptr()
+    }
+
+    /// Gives librdkafka the bootstrap servers once more if it has had no connection for a while; see [`connections`]. Detected
+    /// only with `debug=broker`. To be called every now and then.
+    pub(super) fn connect_again(&self) {
+        if self.log_state().connections.needs_servers(Instant::now()) {
+            // SAFETY: the text is copied. Servers that librdkafka has already are not added.
+            let known = unsafe { sys::rd_kafka_brokers_add(self.ptr(), self.servers.as_ptr()) };
+            tracing::debug!(known, "no broker is connected: gave librdkafka the bootstrap servers again");
+        }
     }
 
     /// Cancels requests in flight, or ends their cancellation.
