@@ -98,6 +98,8 @@ pub(crate) struct SimContext {
     progress: Mutex<BTreeMap<i32, i64>>,
     /// What looks at the tables while the run goes on, from the binding on.
     oracles: OnceLock<Oracles>,
+    /// Whether the tables are bound: workers wait for it.
+    pub bound: watch::Sender<bool>,
     /// For each worker, whether it should stop.
     pub stops: Vec<watch::Sender<bool>>,
     triggered: mpsc::UnboundedSender<Triggered>,
@@ -201,6 +203,7 @@ impl SimContext {
             writing: Mutex::default(),
             progress: Mutex::default(),
             oracles: OnceLock::new(),
+            bound: watch::Sender::new(false),
             stops: (0..options.workers).map(|_| watch::Sender::new(false)).collect(),
             triggered,
             tables_options: scenario.tables.clone(),

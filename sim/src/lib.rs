@@ -22,6 +22,7 @@ mod injector;
 mod links;
 mod network;
 pub mod observed;
+mod operator;
 pub mod oracle;
 mod parties;
 mod points;

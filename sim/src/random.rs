@@ -32,6 +32,10 @@ pub enum Stream {
     Lanes,
     /// Whether records end early, and when.
     LastRecord,
+    /// Whether the tables are bound among faults.
+    Init,
+    /// How often the operator is killed meanwhile, and when.
+    Operator,
     /// What ends after the faults.
     Heal,
     /// Behaviour of a simple service towards a worker, or the operator, and of their link, that is allowed without a fault.
@@ -91,6 +95,8 @@ impl Stream {
             Stream::Times => 3,
             Stream::Lanes => 9,
             Stream::LastRecord => 11,
+            Stream::Init => 12,
+            Stream::Operator => 13,
             Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Link { from, to } => LINK | u64::from(from) << 16 | u64::from(to),
@@ -193,6 +199,8 @@ mod tests {
             Stream::Damage,
             Stream::Lanes,
             Stream::LastRecord,
+            Stream::Init,
+            Stream::Operator,
         ];
         let clients = [None, Some(0), Some(1)];
         let links = Service::ALL

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use exactlyonce::binding::{self, Origin};
 use exactlyonce::broker::Broker;
-use exactlyonce::error::chain;
 use exactlyonce::store::{Binding, Store};
 use exactlyonce::verify;
 use madsim::runtime::Handle;
@@ -21,15 +18,15 @@ use tokio::time::{sleep, timeout};
 use crate::COMMIT;
 use crate::context::{SimContext, Triggered};
 use crate::injector::{Injector, Nodes};
-use crate::network::Channel;
 use crate::observed::Observed;
+use crate::operator::Operator;
 use crate::oracle::cell::Cell;
 use crate::oracle::tables::Checker;
 use crate::oracle::truth::Truth;
 use crate::oracle::{Oracles, Violation, outcome};
-use crate::parties::{Caller, Service, worker_ip};
+use crate::parties::{Service, worker_ip};
 use crate::scenario::fault::{Fault, Host, KindName};
-use crate::scenario::options::{Begin, RunOptions, TOPIC};
+use crate::scenario::options::{RunOptions, TOPIC};
 use crate::scenario::workload::Item;
 use crate::scenario::{Log, Scenario, Tables, World};
 use crate::service::cassandra_tables::CassandraTables;
@@ -243,44 +240,60 @@ async fn execute<L: LogService, T: TablesService>(
     log.append(before).await;
     let services = services(&handle, &context);
     let tables = Arc::new(T::start(&context).await);
-    let binding = init(&handle, &context, (log.opener(), tables.opener())).await;
-    let workers = workers(&handle, &context, &(log.opener(), tables.opener()));
-    let nodes = Nodes { workers, services };
-
-    context.set_oracles(Oracles::new(truth_so_far(&context, &binding).await, tables.replicas()));
-    let injector =
-        Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, (log.clone(), tables.clone())));
+    let openers = (log.opener(), tables.opener());
+    let mut operator = Operator::start(&context, openers.clone());
+    let bound = match context.options.init_among_faults {
+        false => Some(operator.binding().await),
+        true => None,
+    };
+    let nodes = Nodes { workers: workers(&handle, &context, &openers), services };
+    if let Some(binding) = &bound {
+        begin(&context, binding, tables.as_ref()).await;
+    }
+    let services = (log.clone(), tables.clone());
+    let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, services));
     let injecting = tokio::spawn(injector.clone().inject(triggered));
-    let producer = tokio::spawn(produce(context.clone(), log.clone(), during));
     let chaos_ends_ms = context.now_ms() + context.options.chaos_ms;
-    while context.now_ms() < chaos_ends_ms && !context.has_failed() {
-        wait_and_judge(&context).await;
-    }
-    injector.heal().await;
-    // All records have been appended by now; this only checks that the producer did not fail.
-    let limit = Duration::from_millis(context.options.settle_limit_ms);
-    let produced = timeout(limit, producer).await.expect("all records are appended soon after the faults");
-    produced.expect("the producer does not panic");
-
-    log.settle().await;
-    tables.settle().await;
-    let checker = Checker::new(context.history.clone(), tables.store().await, binding.clone());
-    drain(&context, &checker).await;
-    injector.end_all();
-    if context.damage().done {
-        judge_damage(&context, &checker, log.as_ref(), tables.store().await).await;
-    } else {
-        judge_tables(&context, &checker, tables.as_ref()).await;
-        log.judge().await;
-        if L::HAS_COMMITTED_POSITIONS {
-            judge_committed(&context).await;
+    let binding = match bound {
+        Some(binding) => Some(binding),
+        None => {
+            let limit = Duration::from_millis(context.options.settle_limit_ms);
+            let binding = operator.binding_among_faults(&context, limit).await;
+            if let Some(binding) = &binding {
+                begin(&context, binding, tables.as_ref()).await;
+            }
+            binding
         }
-    }
+    };
+    let checker = match binding {
+        Some(binding) => {
+            let producer = tokio::spawn(produce(context.clone(), log.clone(), during));
+            while context.now_ms() < chaos_ends_ms && !context.has_failed() {
+                wait_and_judge(&context).await;
+            }
+            injector.heal().await;
+            // All records have been appended by now, or soon; this only checks that the producer did not fail.
+            let limit = Duration::from_millis(context.options.settle_limit_ms);
+            let produced =
+                timeout(limit, producer).await.expect("all records are appended soon after the faults");
+            produced.expect("the producer does not panic");
+            let checker = Checker::new(context.history.clone(), tables.store().await, binding);
+            drain_and_judge(&context, &checker, (log.as_ref(), tables.as_ref()), &injector).await;
+            Some(checker)
+        }
+        None => {
+            context.violate(Violation::Stuck { partitions: BTreeMap::new() });
+            injector.heal().await;
+            injector.end_all();
+            None
+        }
+    };
 
     // Nobody writes any more. Idle clients, and their log, would only take time.
+    operator.end();
     nodes.workers.into_iter().for_each(|node| handle.kill(node));
     log.shut_down();
-    if !context.damage().done {
+    if let Some(checker) = checker.filter(|_| !context.damage().done) {
         judge_parts(&context, &checker, tables.as_ref()).await;
     }
     let simulated_ms = context.now_ms();
@@ -290,6 +303,34 @@ async fn execute<L: LogService, T: TablesService>(
     // Time for the tasks of the killed nodes to be dropped.
     sleep(Duration::from_secs(5)).await;
     simulated_ms
+}
+
+/// The tables are bound: workers begin, and oracles look.
+async fn begin<T: TablesService>(context: &SimContext, binding: &Binding, tables: &T) {
+    context.set_oracles(Oracles::new(truth_so_far(context, binding).await, tables.replicas()));
+    context.bound.send_replace(true);
+}
+
+/// After the faults: waits until the workers have drained the log, and judges what is in the tables then.
+async fn drain_and_judge<L: LogService, T: TablesService>(
+    context: &SimContext,
+    checker: &Checker<T::Store>,
+    (log, tables): (&L, &T),
+    injector: &Injector<L, T>,
+) {
+    log.settle().await;
+    tables.settle().await;
+    drain(context, checker).await;
+    injector.end_all();
+    if context.damage().done {
+        judge_damage(context, checker, log, tables.store().await).await;
+    } else {
+        judge_tables(context, checker, tables).await;
+        log.judge().await;
+        if L::HAS_COMMITTED_POSITIONS {
+            judge_committed(context).await;
+        }
+    }
 }
 
 /// Waits until the workers have drained the log, as long as progress moves often enough. With damage it is enough that all of
@@ -525,48 +566,4 @@ fn workers<L: BrokerOpener, T: Opener>(
         node
     };
     (0..context.options.workers).map(node).collect()
-}
-
-/// Binds the tables to the topic as an operator would: from a node of its own, retrying until it succeeds.
-async fn init<L: BrokerOpener, T: Opener>(
-    handle: &Handle,
-    context: &Arc<SimContext>,
-    (log, tables): (L, T),
-) -> Binding {
-    let ip = Ipv4Addr::new(10, 0, 2, 1).into();
-    let node = handle.create_node().name("operator").ip(ip).build();
-    Network::current().plug_in(node.id(), ip);
-    let context = context.clone();
-    let bound = node.spawn(async move {
-        let origin = match context.options.begin {
-            Begin::Start => Origin::Start,
-            Begin::End => Origin::End,
-        };
-        let channel = Channel::open(context.clone(), Caller { worker: None, life: 0 });
-        let broker = loop {
-            match log.open(&channel).await {
-                Ok(broker) => break broker,
-                Err(error) => context.note(format_args!("init has no log: {error}")),
-            }
-            sleep(Duration::from_millis(100)).await;
-        };
-        loop {
-            let store = match tables.open(&channel).await {
-                Ok(store) => store,
-                Err(error) => {
-                    context.note(format_args!("init has no tables: {error}"));
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            match binding::init(&broker, &store, &context.options.pipeline.binding_spec, &origin).await {
-                Ok(initialized) => return initialized.binding,
-                Err(error) => {
-                    context.note(format_args!("init failed, retrying: {}", chain(&error)));
-                    sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    });
-    bound.await.expect("the operator's machine is never killed")
 }

@@ -52,6 +52,8 @@ pub(crate) async fn work<L: BrokerOpener, T: Opener>(
     index: u8,
     lives: Arc<AtomicU32>,
 ) {
+    // The sender exists as long as the run.
+    let _ = context.bound.subscribe().wait_for(|bound| *bound).await;
     let mut stop_signal = context.stops[usize::from(index)].subscribe();
     loop {
         let life = lives.fetch_add(1, Ordering::Relaxed);

@@ -35,7 +35,7 @@ pub struct Arguments {
         long,
         value_name = "PROFILE",
         value_delimiter = ',',
-        default_value = "standard,damaged,backpressure"
+        default_value = "standard,damaged,backpressure,wide"
     )]
     pub profile: Vec<String>,
     /// Number of starting seeds, which are 10,000 apart

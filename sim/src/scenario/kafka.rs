@@ -23,7 +23,7 @@ pub enum Protocol {
     Upgraded,
 }
 
-/// How the threads of a client take turns. Seeds draw turns at random only.
+/// How the threads of a client take turns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Scheduling {
@@ -42,6 +42,16 @@ pub enum Scheduling {
 impl Scheduling {
     fn is_random(&self) -> bool {
         *self == Self::Random
+    }
+
+    fn draw(random: &mut Random) -> Self {
+        match random.below(4) {
+            0 => Self::Priorities {
+                changes: random.within(1..=6) as u32,
+                calls: random.log_uniform(5_000..=500_000),
+            },
+            _ => Self::Random,
+        }
     }
 }
 
@@ -120,7 +130,7 @@ impl KafkaCluster {
             coordinator_load_ms: random.log_uniform(1..=1_000),
             controller_failover_ms: random.log_uniform(100..=1_000),
             clients: (0..options.workers).map(|_| client(random)).collect(),
-            scheduling: Scheduling::default(),
+            scheduling: Scheduling::draw(random),
         }
     }
 

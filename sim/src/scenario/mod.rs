@@ -179,6 +179,7 @@ impl Draft {
             Heal::Core,
             Heal::Rates,
         ]);
+        options.init_among_faults = Random::new(seed, Stream::Init).below(8) == 0;
         let log = match world {
             World::Simple | World::Cassandra => Log::Simple,
             World::Full => {
@@ -209,7 +210,7 @@ impl Draft {
 
     /// Draws the records, few faults, and one that no client can survive.
     pub fn damaged(mut self) -> Scenario {
-        self.options.heal = Heal::Everything;
+        (self.options.heal, self.options.init_among_faults) = (Heal::Everything, false);
         let mut damage = Fault::draw_damage(self.seed, &self.options, self.services());
         let mut faults = Fault::draw_all(self.seed, &self.options, self.services(), &self.mix);
         faults.retain(Fault::is_first_of_its_kind);

@@ -51,6 +51,9 @@ pub struct RunOptions {
     pub retired_offsets: i64,
     /// Where the pipeline begins.
     pub begin: Begin,
+    /// Whether faults begin before `init` ends, and the operator is killed now and then.
+    #[serde(default)]
+    pub init_among_faults: bool,
     /// How long records are appended and faults are started.
     pub chaos_ms: u64,
     /// What ends then.
@@ -148,6 +151,7 @@ impl RunOptions {
             partitions: random.within(1..=3) as u8,
             retired_offsets: random.pick(&[0, 0, 0, 1, 40]),
             begin: random.pick(&[Begin::Start, Begin::Start, Begin::Start, Begin::End]),
+            init_among_faults: false,
             chaos_ms: random.log_uniform(4_000..=20_000),
             heal: Heal::Everything,
             settle_limit_ms: 120_000,

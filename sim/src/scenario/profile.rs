@@ -369,7 +369,7 @@ fn backpressure(seed: Seed, world: World) -> Draft {
 
 fn sabotaged(seed: Seed, world: World) -> Draft {
     let mut draft = standard(seed, world);
-    draft.options.begin = Begin::Start;
+    (draft.options.begin, draft.options.init_among_faults) = (Begin::Start, false);
     draft
 }
 

@@ -6,6 +6,7 @@ use strum::{EnumIter, IntoEnumIterator};
 use super::{Direction, Fault, Host, Kind, Moment, Point, Step, Target, Trigger};
 use crate::parties::Service;
 use crate::random::{Random, Stream};
+use crate::scenario::cassandra::NODES;
 use crate::scenario::kafka::{BROKERS, KafkaCluster};
 use crate::scenario::options::RunOptions;
 use crate::scenario::{Log, Services, Tables};
@@ -23,6 +24,9 @@ const IDS: u64 = 50;
 /// One in so many scenarios has a combination.
 const ONE_IN: u64 = 5;
 
+/// One in so many scenarios with two data centers has a failure of the first.
+const ONE_IN_WITH_TWO: u64 = 2;
+
 /// Faults that do harm together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter)]
 enum Combination {
@@ -37,6 +41,9 @@ enum Combination {
     /// A worker that its group has given up joins again while the tables do not respond: others must release partitions, and
     /// cannot finish their work on them.
     RebalancedWithoutTables,
+    /// Too few nodes respond for a quorum: of the only data center, some do; of two, all of the workers' do not, and all of the
+    /// other one do.
+    QuorumLost,
 }
 
 /// The faults of the combinations that a scenario has.
@@ -44,7 +51,7 @@ pub(crate) fn draw(seed: u64, options: &RunOptions, services: Services<'_>) -> V
     let mut faults = Vec::new();
     for (id, combination) in (FIRST_ID..).step_by(IDS as usize).zip(Combination::iter()) {
         let random = &mut Random::new(seed, Stream::Fault(id));
-        if random.below(ONE_IN) == 0 {
+        if random.below(combination.one_in(services)) == 0 {
             let drawn = combination.draw(random, options, services);
             faults.extend((id..).zip(drawn).map(|(id, fault)| Fault { id, ..fault }));
         }
@@ -99,6 +106,14 @@ fn session_ms(options: &RunOptions, log: &Log) -> u64 {
 }
 
 impl Combination {
+    /// One in so many scenarios on these services has it.
+    fn one_in(self, services: Services<'_>) -> u64 {
+        match (self, services.tables) {
+            (Self::QuorumLost, Tables::Cassandra(cluster)) if cluster.data_centers > 1 => ONE_IN_WITH_TWO,
+            _ => ONE_IN,
+        }
+    }
+
     fn draw(self, random: &mut Random, options: &RunOptions, services: Services<'_>) -> Vec<Fault> {
         let Services { tables, log } = services;
         let began_ms = random.within(options.chaos_ms / 10..=options.chaos_ms / 2);
@@ -185,6 +200,22 @@ impl Combination {
                     outage(tables, at(outage_ms), random.within(1_000..=4_000)),
                 ]
             }
+            Self::QuorumLost => {
+                let duration_ms = random.within(500..=options.chaos_ms / 2);
+                let Tables::Cassandra(cluster) = tables else {
+                    return vec![outage(tables, at(began_ms), duration_ms)];
+                };
+                let down = if cluster.data_centers > 1 { NODES } else { NODES / 2 + 1 };
+                let kill = |node| Fault {
+                    id: 0,
+                    trigger: at(began_ms),
+                    target: Target::Host(Host::Node(node)),
+                    kind: Kind::Host(HostFault::Kill),
+                    duration_ms,
+                };
+                let first = if down < NODES { random.below(NODES.into()) as u8 } else { 0 };
+                (first..first + down).map(|node| kill(node % NODES)).collect()
+            }
         }
     }
 }
@@ -250,7 +281,7 @@ mod tests {
                 }
                 seen += usize::from(!faults.is_empty());
             }
-            assert!((110..160).contains(&seen), "{seen} of 200 scenarios in {world}");
+            assert!((120..175).contains(&seen), "{seen} of 200 scenarios in {world}");
         }
     }
 }
