@@ -91,6 +91,9 @@ impl Process {
         let seen = context.oracles().map(|oracles| oracles.see(&Cell::Progress(partition)));
         let lags = context.planned_faults.iter().any(|fault| fault.name() == KindName::LogEndLags);
         let (truncated, log) = self.of(partition, |of| (of.truncated, of.log));
+        // Retention may have deleted what was to be compared since.
+        let start_now = context.log_offsets(partition).map_or(0, |log| log.start);
+        let log = log.map(|log| LogOffsets { start: log.start.max(start_now), ..log });
         refusal::starting(&refusal::Start {
             partition,
             offset,

@@ -15,7 +15,7 @@ pub(crate) struct Start<'a> {
     pub reason: Option<&'static str>,
     /// What was cut off from the log before the worker read progress: the first record that is gone, and the progress then.
     pub truncated: Option<(i64, i64)>,
-    /// The log when the worker read progress, if it could see all of it.
+    /// The log when the worker read progress, if it could see all of it; without what was deleted since.
     pub log: Option<LogOffsets>,
     /// Records that are not processed were deleted.
     pub trimmed: bool,
