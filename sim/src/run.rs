@@ -253,6 +253,7 @@ async fn execute<L: LogService, T: TablesService>(
     let services = (log.clone(), tables.clone());
     let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, services));
     let injecting = tokio::spawn(injector.clone().inject(triggered));
+    let producer = tokio::spawn(produce(context.clone(), log.clone(), during));
     let chaos_ends_ms = context.now_ms() + context.options.chaos_ms;
     let binding = match bound {
         Some(binding) => Some(binding),
@@ -267,12 +268,11 @@ async fn execute<L: LogService, T: TablesService>(
     };
     let checker = match binding {
         Some(binding) => {
-            let producer = tokio::spawn(produce(context.clone(), log.clone(), during));
             while context.now_ms() < chaos_ends_ms && !context.has_failed() {
                 wait_and_judge(&context).await;
             }
             injector.heal().await;
-            // All records have been appended by now, or soon; this only checks that the producer did not fail.
+            // All records have been appended by now; this only checks that the producer did not fail.
             let limit = Duration::from_millis(context.options.settle_limit_ms);
             let produced =
                 timeout(limit, producer).await.expect("all records are appended soon after the faults");
@@ -283,6 +283,7 @@ async fn execute<L: LogService, T: TablesService>(
         }
         None => {
             context.violate(Violation::Stuck { partitions: BTreeMap::new() });
+            producer.abort();
             injector.heal().await;
             injector.end_all();
             None
