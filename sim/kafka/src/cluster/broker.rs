@@ -16,7 +16,7 @@ use super::{Envelope, Environment, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
 use crate::group::GroupShard;
-use crate::metadata::{Image, config};
+use crate::metadata::Image;
 use crate::quota::Quotas;
 use crate::replica::Replica;
 use crate::server::Sessions;
@@ -167,25 +167,6 @@ impl Broker {
 
     pub(crate) fn image(&self) -> Arc<Image> {
         self.lock().image.clone()
-    }
-
-    /// A setting that was changed while the cluster runs: of this broker, or else of all.
-    fn changed(&self, name: &str) -> Option<String> {
-        let image = self.image();
-        let of = |node| image.broker_configs.get(&node).and_then(|configs| configs.get(name));
-        of(Some(self.id)).or_else(|| of(None)).map(|value| value.trim().to_owned())
-    }
-
-    /// Whether it verifies that partitions are part of a transaction before it appends to them.
-    pub(crate) fn verifies_transactions(&self) -> bool {
-        let changed = self.changed(config::VERIFICATION).map(|value| value.eq_ignore_ascii_case("true"));
-        changed.unwrap_or(self.options().verify_transactions)
-    }
-
-    /// After how many milliseconds it forgets a silent producer.
-    pub(crate) fn producer_expiration(&self) -> i64 {
-        let fixed = || i64::try_from(self.options().producer_expiration.as_millis()).unwrap_or(i64::MAX);
-        self.changed(config::PRODUCER_EXPIRATION).and_then(|value| value.parse().ok()).unwrap_or_else(fixed)
     }
 
     /// This broker's clock.

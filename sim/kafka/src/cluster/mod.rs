@@ -12,6 +12,7 @@
 mod broker;
 mod committed;
 mod duties;
+pub(crate) mod dynamic;
 mod inspect;
 mod links;
 mod message;

@@ -268,6 +268,45 @@ async fn how_long_producers_are_remembered_and_whether_they_are_verified_changes
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn elements_are_appended_to_those_settings_of_brokers_that_are_lists() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let (policy, size) = ("log.cleanup.policy", "message.max.bytes");
+    for broker in ["", "1"] {
+        for (name, operation) in [(size, APPEND), (size, SUBTRACT), ("node.id", APPEND)] {
+            // Before the values are looked at, of which the first is not allowed.
+            let changes = [(policy, SET, Some("forget")), (name, operation, Some("5"))];
+            let refused = alter(&bed, (BROKER, broker), &changes, false).await;
+            assert_eq!(refused, Err(ErrorCode::InvalidConfig), "{name}");
+        }
+        let unknown = alter(&bed, (BROKER, broker), &[(policy, APPEND, Some("forget"))], false).await;
+        assert_eq!(unknown, Err(ErrorCode::InvalidRequest));
+    }
+    assert_eq!(alter(&bed, (BROKER, ""), &[(policy, APPEND, Some("compact"))], false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("delete,compact".to_owned(), OF_ALL_BROKERS));
+    assert_eq!(alter(&bed, (BROKER, ""), &[(policy, SUBTRACT, Some("delete"))], false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("compact".to_owned(), OF_ALL_BROKERS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_form_of_a_change_of_all_brokers_must_keep_the_number_of_in_sync_replicas() {
+    let bed = Testbed::start().await;
+    let (min, size) = ("min.insync.replicas", "message.max.bytes");
+    let refused = Some(vec![Err(ErrorCode::InvalidConfig)]);
+    // The cluster has one, although nobody has set it.
+    for values in [&[][..], &[(size, Some("2000"))]] {
+        assert_eq!(replace(&bed, &[(BROKER, "", values)]).await, refused);
+    }
+    let both = [(size, Some("2000")), (min, Some("2"))];
+    assert_eq!(replace(&bed, &[(BROKER, "", &both)]).await, Some(vec![Ok(())]));
+    assert_eq!(replace(&bed, &[(BROKER, "", &[])]).await, refused);
+    // A single broker has none of its own.
+    assert_eq!(replace(&bed, &[(BROKER, "1", &both[..1])]).await, Some(vec![Ok(())]));
+    assert_eq!(replace(&bed, &[(BROKER, "1", &[])]).await, Some(vec![Ok(())]));
+    assert_eq!(replace(&bed, &[(BROKER, "1", &both)]).await, refused);
+}
+
 /// The result of an election: of preferred leaders (0) or an unclean one (1).
 async fn elect(bed: &Testbed, kind: i8, topic: &str) -> Result<(), ErrorCode> {
     let topic = TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(vec![0]);
