@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
+use super::producer_ids::ProducerBlocks;
 use super::shards::Hosts;
 use super::{Envelope, Environment, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
@@ -32,8 +33,7 @@ pub(crate) struct State {
     pub(crate) epoch: i64,
     pub(crate) sessions: Sessions,
     pub(crate) quotas: Quotas,
-    /// The producer ids that it may assign.
-    pub(crate) producer_ids: std::ops::Range<i64>,
+    pub(super) producer_ids: ProducerBlocks,
     /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
     served: BTreeMap<(NodeId, u64), Option<Response>>,
 }
@@ -99,7 +99,7 @@ impl Broker {
             epoch: -1,
             sessions: Sessions::default(),
             quotas: Quotas::default(),
-            producer_ids: 0..0,
+            producer_ids: ProducerBlocks::default(),
             served: BTreeMap::new(),
         };
         let incarnation = cluster.unique();

@@ -19,6 +19,7 @@ mod message;
 pub mod observe;
 mod operate;
 mod options;
+mod producer_ids;
 mod properties;
 mod random;
 mod shards;
@@ -41,7 +42,7 @@ pub use operate::{HangingTransaction, OperatorError};
 pub use options::{BrokerOptions, ControllerSettings, Options};
 pub use properties::PropertyError;
 pub(crate) use random::Draws;
-pub(crate) use shards::{MarkerToWrite, ToVerify, Verification, Verified};
+pub(crate) use shards::{MarkerToWrite, ProducerIdsOf, ToVerify, Verification, Verified};
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 

@@ -66,6 +66,7 @@ async fn described_of(bed: &Testbed, topic: &str, name: &str) -> (String, i8) {
 }
 
 const OF_TOPIC: i8 = 1;
+const OF_BROKER: i8 = 2;
 const OF_ALL_BROKERS: i8 = 3;
 const STATIC: i8 = 4;
 const DEFAULT: i8 = 5;
@@ -258,9 +259,16 @@ async fn how_long_producers_are_remembered_and_whether_they_are_verified_changes
     assert_eq!(alter(&bed, (BROKER, ""), &changes, false).await, Ok(()));
     assert_eq!(described("", expiration).await, [("60000".to_owned(), OF_ALL_BROKERS)]);
     assert_eq!(described("1", verification).await, [("false".to_owned(), OF_ALL_BROKERS)]);
+    // What one broker has comes first.
+    let of_one = [(expiration, SET, Some("86400000"))];
+    assert_eq!(alter(&bed, (BROKER, "1"), &of_one, false).await, Ok(()));
+    assert_eq!(described("1", expiration).await, [("86400000".to_owned(), OF_BROKER)]);
     let idempotent = || BatchBuilder::new(START).producer(8, 0, 0).record(START, None, Some(b"a")).build();
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
+    tokio::time::sleep(seconds(700)).await;
+    assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
+    assert_eq!(alter(&bed, (BROKER, "1"), &[(expiration, DELETE, None)], false).await, Ok(()));
     tokio::time::sleep(seconds(700)).await;
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(1));
     assert_eq!(alter(&bed, (BROKER, ""), &[(expiration, DELETE, None)], false).await, Ok(()));
