@@ -10,6 +10,7 @@ use proto_kafka::messages::offset_for_leader_epoch_request::{
 };
 use proto_kafka::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use proto_kafka::messages::*;
+use simulated_kafka::error::ErrorCode;
 use simulated_kafka::protocol::batch::Batch;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::protocol::records::{EndMarker, records};
@@ -105,8 +106,12 @@ impl Side {
             self.count(step, sequence, answer.error_code);
             return vec![format!("{} {}", answer.error_code, answer.base_offset)];
         }
+        // A leader that cannot ask the coordinator of a transaction yet says so, too (`ReplicaManager.handleProduceAppend`).
+        let unverified =
+            (self.kills && produce.transactional_id.is_some()).then_some(ErrorCode::NotEnoughReplicas.code());
         let response = self
-            .settled(
+            .settled_beside(
+                unverified,
                 async |side| {
                     let leader = side.leader(&name, step.partition).await;
                     side.send(leader, &produce, step.version).await

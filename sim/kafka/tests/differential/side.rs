@@ -22,6 +22,9 @@ use crate::cluster::Cluster;
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long an error may take to pass that may also be the answer.
+const SHORT_LIMIT: Duration = Duration::from_secs(5);
+
 /// Errors that say where or when to ask instead, not what the request is worth.
 const PASSING: [i16; 7] = [5, 6, 13, 14, 15, 16, 51];
 
@@ -199,15 +202,26 @@ impl Side {
     /// Asks until the error is none that passes.
     pub async fn settled<T>(
         &mut self,
+        ask: impl AsyncFnMut(&mut Self) -> Option<T>,
+        code: impl Fn(&T) -> i16,
+    ) -> Option<T> {
+        self.settled_beside(None, ask, code).await
+    }
+
+    /// The same, if another error may pass as well, in a shorter time.
+    pub async fn settled_beside<T>(
+        &mut self,
+        other: Option<i16>,
         mut ask: impl AsyncFnMut(&mut Self) -> Option<T>,
         code: impl Fn(&T) -> i16,
     ) -> Option<T> {
         let begin = Instant::now();
         loop {
             let answer = ask(self).await;
-            let passes =
-                answer.as_ref().map_or(self.down.is_some(), |answer| PASSING.contains(&code(answer)));
-            if !passes || begin.elapsed() > LIMIT {
+            let code = answer.as_ref().map(&code);
+            let passes = code.map_or(self.down.is_some(), |code| PASSING.contains(&code));
+            let may_pass = code.is_some() && code == other && begin.elapsed() < SHORT_LIMIT;
+            if !passes && !may_pass || begin.elapsed() > LIMIT {
                 return answer;
             }
             sleep(Duration::from_millis(20)).await;
