@@ -58,6 +58,8 @@ pub struct Side {
     pub down: Option<usize>,
     /// Whether brokers are killed, so that the epochs of leaders are not determined.
     pub kills: bool,
+    /// How many topics of each name were deleted, while brokers are killed.
+    deleted: BTreeMap<usize, u32>,
     connections: BTreeMap<usize, TcpStream>,
     pub producers: BTreeMap<usize, Producer>,
 }
@@ -70,6 +72,7 @@ impl Side {
             nodes,
             down: None,
             kills: false,
+            deleted: BTreeMap::new(),
             connections: BTreeMap::new(),
             producers: BTreeMap::new(),
         }
@@ -82,7 +85,18 @@ impl Side {
 
     /// The name of a topic, group or transaction.
     pub fn name(&self, kind: &str, place: usize) -> String {
-        format!("{}-{kind}{place}", self.prefix)
+        let deleted = self.deleted.get(&place).filter(|_| kind == "t");
+        let suffix = deleted.map_or_else(String::new, |deleted| format!("-{deleted}"));
+        format!("{}-{kind}{place}{suffix}", self.prefix)
+    }
+
+    /// A topic was deleted. While brokers are killed, the next one in its place has another name: a broker of Kafka 4.1.0 that
+    /// starts gives a topic the configurations of a deleted one of the same name, because it reads both among changes that it
+    /// applies at once, and looks for what to remove only before them (`ConfigurationsDelta.replay`).
+    pub fn deleted(&mut self, topic: usize) {
+        if self.kills {
+            *self.deleted.entry(topic).or_default() += 1;
+        }
     }
 
     /// Which of the producers has this id.
