@@ -44,6 +44,7 @@ const MAX_DIFFERENCES: usize = 5;
 impl Side {
     /// Carries out a step; what is compared, line by line.
     async fn run(&mut self, step: &Step, now: i64) -> Vec<String> {
+        self.compressed.extend(step.compressed());
         match step {
             Step::Produce(produce) => self.produce(produce, now).await,
             Step::Classic { group, instance, steps } => self.classic(*group, *instance, steps).await,

@@ -1,6 +1,6 @@
 //! One of the two clusters: connections to its brokers, and what it assigned itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub struct Side {
     pub kills: bool,
     /// How many topics of each name were deleted, while brokers are killed.
     deleted: BTreeMap<usize, u32>,
+    /// Topics whose batches may have been compressed by the brokers.
+    pub compressed: BTreeSet<usize>,
     connections: BTreeMap<usize, TcpStream>,
     pub producers: BTreeMap<usize, Producer>,
 }
@@ -73,6 +75,7 @@ impl Side {
             down: None,
             kills: false,
             deleted: BTreeMap::new(),
+            compressed: BTreeSet::new(),
             connections: BTreeMap::new(),
             producers: BTreeMap::new(),
         }

@@ -238,6 +238,29 @@ pub enum Step {
     Start,
 }
 
+impl Step {
+    /// The topics whose batches brokers may compress themselves from now on, with libraries of their own.
+    pub fn compressed(&self) -> Vec<usize> {
+        let compresses = |name: &str| name == "compression.type";
+        match self {
+            Step::Create { topic, configs, .. } if configs.iter().any(|(name, _)| compresses(name)) => {
+                vec![*topic]
+            }
+            Step::Alter { topic, config: (name, _), .. } if compresses(name) => vec![*topic],
+            Step::AlterAll { resources, .. } => {
+                let topics = resources.iter().filter_map(|resource| match resource {
+                    Resource::Topic(topic, changes) => {
+                        changes.iter().any(|(_, name, _)| compresses(name)).then_some(*topic)
+                    }
+                    Resource::Other(..) => None,
+                });
+                topics.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 pub const CONFIGS: [(&str, &str); 30] = [
     ("cleanup.policy", "compact"),
     ("cleanup.policy", "nonsense"),
