@@ -13,10 +13,9 @@ use rand_core::SeedableRng;
 use simulated_kafka::cluster::{AdjustableClock, BrokerOptions, Cluster, Options, RuledLinks};
 use simulated_kafka::log::Disk;
 use simulated_kafka::protocol::versions::OFFERED;
-use simulated_kafka::serve::connect;
+use simulated_kafka::serve::exchange;
 use simulated_kafka::server::ServerOptions;
 use simulated_kafka::types::NodeId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::requests::{check_response, edited, frame};
 use crate::allocations::peak;
@@ -128,16 +127,9 @@ async fn create(cluster: &Cluster, name: &str) {
     cluster.settled().await;
 }
 
-/// Sends bytes to a broker, and ends the sending side. What comes until the broker ends the connection; none if it does not
-/// within a minute.
+/// [`exchange`] with a broker; none if it does not end the connection within a minute.
 async fn send(cluster: &Cluster, node: i32, bytes: &[u8]) -> Option<Vec<u8>> {
     let broker = cluster.broker(NodeId(node)).expect("no broker is killed");
-    let mut stream = connect(&broker, ServerOptions::default());
-    // Who closes the connection early does not read everything.
-    let _ = stream.write_all(bytes).await;
-    let _ = stream.shutdown().await;
-    let mut received = Vec::new();
-    let read = stream.read_to_end(&mut received);
-    tokio::time::timeout(Duration::from_secs(60), read).await.ok()?.ok()?;
-    Some(received)
+    let received = exchange(&broker, ServerOptions::default(), bytes);
+    tokio::time::timeout(Duration::from_secs(60), received).await.ok()?.ok()
 }

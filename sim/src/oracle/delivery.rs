@@ -129,23 +129,19 @@ mod tests {
         let mut truth = Truth::new(binding());
         [3, 4, 7, 8, 9].into_iter().for_each(|offset| truth.add(event(0, offset, 1)));
         let of = |incarnation| Assignment { partition: 0, incarnation };
+        let passed = |delivered: &mut Delivered, to, offsets: &[i64], next| {
+            let records: Vec<Record> = offsets.iter().map(|offset| event(0, *offset, 1)).collect();
+            delivered.passes_over(&truth, to, &records, next).map(|position| position.offset)
+        };
         let mut delivered = Delivered::default();
-        let mut passed = |to, offsets: &[i64], next| {
-            let records: Vec<Record> = offsets.iter().map(|offset| event(0, *offset, 1)).collect();
-            delivered.passes_over(&truth, to, &records, next).map(|position| position.offset)
-        };
-        assert_eq!(passed(of(1), &[4], 5), None, "nothing has begun");
+        assert_eq!(passed(&mut delivered, of(1), &[4], 5), None, "nothing has begun");
         delivered.start(of(1), 3);
-        let mut passed = |to, offsets: &[i64], next| {
-            let records: Vec<Record> = offsets.iter().map(|offset| event(0, *offset, 1)).collect();
-            delivered.passes_over(&truth, to, &records, next).map(|position| position.offset)
-        };
-        assert_eq!(passed(of(1), &[3, 4], 5), None);
-        assert_eq!(passed(of(1), &[], 7), None, "these offsets have no records");
-        assert_eq!(passed(of(2), &[9], 10), None, "of another assignment");
-        assert_eq!(passed(of(1), &[8], 9), Some(7));
-        assert_eq!(passed(of(1), &[], 10), Some(9), "an end beyond a record");
-        assert_eq!(passed(of(1), &[8], 9), None, "it was delivered before");
+        assert_eq!(passed(&mut delivered, of(1), &[3, 4], 5), None);
+        assert_eq!(passed(&mut delivered, of(1), &[], 7), None, "these offsets have no records");
+        assert_eq!(passed(&mut delivered, of(2), &[9], 10), None, "of another assignment");
+        assert_eq!(passed(&mut delivered, of(1), &[8], 9), Some(7));
+        assert_eq!(passed(&mut delivered, of(1), &[], 10), Some(9), "an end beyond a record");
+        assert_eq!(passed(&mut delivered, of(1), &[8], 9), None, "it was delivered before");
     }
 
     #[test]

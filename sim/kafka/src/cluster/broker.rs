@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::message::{Body, Message, Request, Response};
 use super::options::{BrokerOptions, Options};
+use super::producer_ids::ProducerBlocks;
 use super::shards::Hosts;
 use super::{Envelope, Environment, Verb};
 use crate::controller::{ControlRequest, ControlResponse};
 use crate::error::{ErrorCode, Result};
 use crate::group::GroupShard;
-use crate::metadata::{Image, config};
+use crate::metadata::Image;
 use crate::quota::Quotas;
 use crate::replica::Replica;
 use crate::server::Sessions;
@@ -32,8 +33,7 @@ pub(crate) struct State {
     pub(crate) epoch: i64,
     pub(crate) sessions: Sessions,
     pub(crate) quotas: Quotas,
-    /// The producer ids that it may assign.
-    pub(crate) producer_ids: std::ops::Range<i64>,
+    pub(super) producer_ids: ProducerBlocks,
     /// Requests of other brokers that must not be served twice when they are sent again, and their responses.
     served: BTreeMap<(NodeId, u64), Option<Response>>,
 }
@@ -99,7 +99,7 @@ impl Broker {
             epoch: -1,
             sessions: Sessions::default(),
             quotas: Quotas::default(),
-            producer_ids: 0..0,
+            producer_ids: ProducerBlocks::default(),
             served: BTreeMap::new(),
         };
         let incarnation = cluster.unique();
@@ -167,25 +167,6 @@ impl Broker {
 
     pub(crate) fn image(&self) -> Arc<Image> {
         self.lock().image.clone()
-    }
-
-    /// A setting that was changed while the cluster runs: of this broker, or else of all.
-    fn changed(&self, name: &str) -> Option<String> {
-        let image = self.image();
-        let of = |node| image.broker_configs.get(&node).and_then(|configs| configs.get(name));
-        of(Some(self.id)).or_else(|| of(None)).map(|value| value.trim().to_owned())
-    }
-
-    /// Whether it verifies that partitions are part of a transaction before it appends to them.
-    pub(crate) fn verifies_transactions(&self) -> bool {
-        let changed = self.changed(config::VERIFICATION).map(|value| value.eq_ignore_ascii_case("true"));
-        changed.unwrap_or(self.options().verify_transactions)
-    }
-
-    /// After how many milliseconds it forgets a silent producer.
-    pub(crate) fn producer_expiration(&self) -> i64 {
-        let fixed = || i64::try_from(self.options().producer_expiration.as_millis()).unwrap_or(i64::MAX);
-        self.changed(config::PRODUCER_EXPIRATION).and_then(|value| value.parse().ok()).unwrap_or_else(fixed)
     }
 
     /// This broker's clock.

@@ -12,12 +12,14 @@
 mod broker;
 mod committed;
 mod duties;
+pub(crate) mod dynamic;
 mod inspect;
 mod links;
 mod message;
 pub mod observe;
 mod operate;
 mod options;
+mod producer_ids;
 mod properties;
 mod random;
 mod shards;
@@ -40,7 +42,7 @@ pub use operate::{HangingTransaction, OperatorError};
 pub use options::{BrokerOptions, ControllerSettings, Options};
 pub use properties::PropertyError;
 pub(crate) use random::Draws;
-pub(crate) use shards::{MarkerToWrite, ToVerify, Verification, Verified};
+pub(crate) use shards::{MarkerToWrite, ProducerIdsOf, ToVerify, Verification, Verified};
 pub use simulated_hosts::clock::{AdjustableClock, Clock};
 pub use simulated_hosts::{HostFault, Recovery};
 

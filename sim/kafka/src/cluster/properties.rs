@@ -110,8 +110,8 @@ impl Options {
             "transaction.state.log.replication.factor" => self.transaction_replication = factor()?,
             "transactional.id.expiration.ms" => self.transactions.id_expiration = i64::from(int()?.max(1)),
             _ => {
-                let known = config::KEYS.iter().find(|key| !name.is_empty() && key.broker_name == name);
-                let key = known.ok_or_else(|| PropertyError::Unknown(name.to_owned()))?;
+                let key =
+                    config::by_broker_name(name).ok_or_else(|| PropertyError::Unknown(name.to_owned()))?;
                 config::check(key.name, value).map_err(|error| invalid(error.to_string()))?;
                 self.controller.topic_defaults.insert(key.name.to_owned(), value.to_owned());
             }

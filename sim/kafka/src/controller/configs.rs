@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Controller;
+use crate::cluster::dynamic;
 use crate::error::ErrorCode;
-use crate::metadata::{Image, check_topic_name, config};
+use crate::metadata::config::{self, ConfigKey};
+use crate::metadata::{Image, check_topic_name};
 use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -22,7 +24,7 @@ pub(crate) const BROKER: i8 = 4;
 /// The operations of a change (`AlterConfigOp.OpType`).
 pub(crate) const SET: i8 = 0;
 pub(crate) const DELETE: i8 = 1;
-const APPEND: i8 = 2;
+pub(crate) const APPEND: i8 = 2;
 pub(crate) const SUBTRACT: i8 = 3;
 
 impl Controller {
@@ -78,7 +80,7 @@ impl Controller {
                     return Err((ErrorCode::InvalidRequest, message.to_owned()));
                 }
                 check_topic_name(name).map_err(|message| (ErrorCode::InvalidTopicException, message))?;
-                let configs = altered(&before, &resource.configs, replace, |key, value| {
+                let configs = altered(&before, &resource.configs, replace, config::by_name, |key, value| {
                     config::check(key, value).map_err(|error| error.to_string())
                 })?;
                 let mut topic = topic.ok_or_else(unknown)?;
@@ -97,9 +99,9 @@ impl Controller {
                     )
                 };
                 let before = image.broker_configs.get(&node).cloned().unwrap_or_default();
-                let lists = check_lists(&resource.configs);
-                let configs = altered(&before, &resource.configs, replace, |key, value| {
-                    match config::check_dynamic(key, value) {
+                let known = config::by_broker_name;
+                let configs = altered(&before, &resource.configs, replace, known, |key, value| {
+                    match dynamic::check(key, value) {
                         Some(checked) => checked.map_err(|error| error.to_string()),
                         // Of the others, nothing that is simulated depends on a dynamic change.
                         None => Err(format!("Cannot update these configs dynamically: Set({key})")),
@@ -107,8 +109,7 @@ impl Controller {
                 });
                 // A broker checks the values before the controller sees them, and refuses them with another error
                 // (KAFKA-13609; `ConfigAdminManager.validateBrokerConfigChange`).
-                let configs =
-                    lists.and(configs).map_err(|(_, message)| (ErrorCode::InvalidRequest, message))?;
+                let configs = configs.map_err(|(_, message)| (ErrorCode::InvalidRequest, message))?;
                 if self.settings.eligible_leader_replicas {
                     let is_changed = resource.configs.iter().any(|change| &*change.name == MIN_IN_SYNC)
                         // The whole cluster has one from the beginning (`maybeGenerateElrSafetyRecords`).
@@ -136,10 +137,10 @@ fn check_min_in_sync(is_of_broker: bool, is_removed: bool) -> Result<(), (ErrorC
     Err((ErrorCode::InvalidConfig, message))
 }
 
-/// Elements are only appended to lists and removed from them, which Kafka looks at before all else.
+/// Elements are only appended to lists and removed from them, which Kafka looks at before all else. For brokers, the one that got
+/// the request does.
 fn check_lists(changes: &[AlterableConfig]) -> Result<(), (ErrorCode, String)> {
-    let is_list =
-        |name: &str| config::by_name(name).is_some_and(|key| matches!(key.kind, config::Kind::ListOf(_)));
+    let is_list = |name: &str| config::by_name(name).is_some_and(|key| key.kind.is_list());
     for change in changes {
         let operation = match change.config_operation {
             APPEND => "APPEND",
@@ -155,10 +156,12 @@ fn check_lists(changes: &[AlterableConfig]) -> Result<(), (ErrorCode, String)> {
     Ok(())
 }
 
+/// The configurations after changes. `known` finds one by its name.
 fn altered(
     before: &BTreeMap<String, String>,
     changes: &[AlterableConfig],
     replace: bool,
+    known: impl Fn(&str) -> Option<&'static ConfigKey>,
     check: impl Fn(&str, &str) -> Result<(), String>,
 ) -> Result<BTreeMap<String, String>, (ErrorCode, String)> {
     let mut after = if replace { BTreeMap::new() } else { before.clone() };
@@ -166,10 +169,9 @@ fn altered(
         let name = change.name.to_string();
         let invalid = |message: String| (ErrorCode::InvalidConfig, message);
         let current = || {
-            let current = after.get(&name).map_or_else(
-                || config::by_name(&name).map_or("", |key| key.default).to_owned(),
-                String::clone,
-            );
+            let current = after
+                .get(&name)
+                .map_or_else(|| known(&name).map_or("", |key| key.default).to_owned(), String::clone);
             current.split(',').filter(|element| !element.is_empty()).map(str::to_owned).collect::<Vec<_>>()
         };
         let given = change.value.as_ref().map(|value| value.to_string());

@@ -30,23 +30,17 @@ impl Log {
         })
     }
 
-    /// The first record that has the greatest timestamp of all.
+    /// The first record that has the greatest timestamp of all that are stored, also if it is below the start of the log: Kafka
+    /// looks at the segments, and not at the start (`UnifiedLog.fetchOffsetByTimestamp` of 4.1.0).
     pub fn greatest_timestamp(&self) -> Option<Found> {
         let files = disk::lock(&self.files);
         let batches = files.segments.iter().flat_map(|segment| &segment.batches);
-        let readable = batches.filter(|batch| batch.last_offset() >= self.start && batch.count() > 0);
-        let greatest = readable.max_by(|one, other| {
+        let greatest = batches.filter(|batch| batch.count() > 0).max_by(|one, other| {
             // The first of several.
             one.max_timestamp().cmp(&other.max_timestamp()).then(other.base_offset().cmp(&one.base_offset()))
         })?;
         let mut records = records::each(greatest, DECOMPRESSED).ok()?.flatten();
-        // All records of a batch have the broker's time: the last one stands for them (`offsetOfMaxTimestamp`).
-        let is_greatest = |record: &records::Record| record.timestamp == greatest.max_timestamp();
-        let found = if greatest.is_log_append_time() {
-            records.filter(is_greatest).last()?
-        } else {
-            records.find(is_greatest)?
-        };
+        let found = records.find(|record| record.timestamp == greatest.max_timestamp())?;
         Some(Found { offset: found.offset, timestamp: found.timestamp, epoch: greatest.leader_epoch() })
     }
 }

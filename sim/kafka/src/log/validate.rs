@@ -8,11 +8,9 @@ use crate::types::Timestamp;
 
 /// The batch as it is to be appended.
 pub(super) fn validated(batch: &Batch, config: &LogConfig, origin: Origin, now: Timestamp) -> Result<Batch> {
-    if batch.size() > config.max_message_bytes && origin == Origin::Client {
+    let is_too_large = |batch: &Batch| batch.size() > config.max_message_bytes && origin == Origin::Client;
+    if is_too_large(batch) {
         return Err(ErrorCode::MessageTooLarge);
-    }
-    if batch.size() > config.segment_bytes {
-        return Err(ErrorCode::RecordListTooLarge);
     }
     batch.check().map_err(|_| ErrorCode::CorruptMessage)?;
     if origin == Origin::Client {
@@ -44,6 +42,12 @@ pub(super) fn validated(batch: &Batch, config: &LogConfig, origin: Origin, now: 
         let payload = payload.map_err(|_| ErrorCode::InvalidRecord)?;
         batch = builder::recompress(&batch, &payload, compression)
             .ok_or(ErrorCode::UnsupportedCompressionType)?;
+        if is_too_large(&batch) {
+            return Err(ErrorCode::MessageTooLarge);
+        }
+    }
+    if batch.size() > config.segment_bytes {
+        return Err(ErrorCode::RecordListTooLarge);
     }
     Ok(if config.log_append_time { batch.with_append_time(now) } else { batch })
 }

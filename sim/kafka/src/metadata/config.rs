@@ -28,6 +28,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether elements can be appended to a value and removed from it.
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::ListOf(_))
+    }
+
     /// The type's number in DescribeConfigs.
     pub fn number(self) -> i8 {
         match self {
@@ -108,17 +113,6 @@ pub const KEYS: &[ConfigKey] = &[
     key("unclean.leader.election.enable", "unclean.leader.election.enable", Kind::Boolean, "false"),
 ];
 
-/// How long a silent producer is remembered, in milliseconds.
-pub const PRODUCER_EXPIRATION: &str = "producer.id.expiration.ms";
-
-/// Whether leaders verify that a partition is part of a transaction.
-pub const VERIFICATION: &str = "transaction.partition.verification.enable";
-
-/// What else of a broker changes while it runs (`DynamicProducerStateManagerConfig`): the name and the type. The defaults are
-/// those of the cluster's options.
-pub const DYNAMIC: [(&str, Kind); 2] =
-    [(PRODUCER_EXPIRATION, Kind::Int(1, i32::MAX as i64)), (VERIFICATION, Kind::Boolean)];
-
 /// Why a configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
@@ -147,6 +141,11 @@ pub fn by_name(name: &str) -> Option<&'static ConfigKey> {
     KEYS.iter().find(|key| key.name == name)
 }
 
+/// A configuration by the name of its default among those of brokers.
+pub fn by_broker_name(name: &str) -> Option<&'static ConfigKey> {
+    KEYS.iter().find(|key| !name.is_empty() && key.broker_name == name)
+}
+
 /// Checks a configuration and its value.
 ///
 /// # Errors
@@ -156,17 +155,8 @@ pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
     check_value(name, key.kind, value)
 }
 
-/// Checks a configuration of brokers that changes while they run, and its value; `None` if there is none of this name.
-pub fn check_dynamic(name: &str, value: &str) -> Option<Result<(), ConfigError>> {
-    if let Some(key) = KEYS.iter().find(|key| !name.is_empty() && key.broker_name == name) {
-        return Some(check(key.name, value));
-    }
-    let (name, kind) = DYNAMIC.into_iter().find(|(known, _)| *known == name)?;
-    Some(check_value(name, kind, value))
-}
-
 /// Checks the value of a configuration of this type.
-fn check_value(name: &str, kind: Kind, value: &str) -> Result<(), ConfigError> {
+pub(crate) fn check_value(name: &str, kind: Kind, value: &str) -> Result<(), ConfigError> {
     let invalid = |reason: &str| {
         let (name, value) = (name.to_owned(), value.to_owned());
         ConfigError::Invalid { name, value, reason: reason.to_owned() }

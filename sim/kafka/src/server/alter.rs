@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::configs::broker_settings;
 use crate::cluster::Broker;
-use crate::controller::{BROKER, ControlRequest, ControlResponse, DELETE, SET, SUBTRACT, TOPIC};
+use crate::cluster::dynamic::DYNAMIC;
+use crate::controller::{APPEND, BROKER, ControlRequest, ControlResponse, DELETE, SET, SUBTRACT, TOPIC};
 use crate::error::ErrorCode;
+use crate::metadata::config;
 use crate::protocol::messages::alter_configs_request::AlterConfigsResource as Resource;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse as Replaced;
 use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -84,15 +87,15 @@ async fn changed(
     let mut responses = Vec::new();
     let mut forwarded = Vec::new();
     let mut places = Vec::new();
-    let refusals = refusals(broker.id, &request.resources);
+    let refusals = refusals(broker, &request.resources);
     for (resource, refusal) in std::mem::take(&mut request.resources).into_iter().zip(refusals) {
         let response = Altered::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         responses.push(match refusal {
-            Some(message) => response
-                .with_error_code(ErrorCode::InvalidRequest.code())
-                .with_error_message(Some(text(&message))),
+            Some((error, message)) => {
+                response.with_error_code(error.code()).with_error_message(Some(text(&message)))
+            }
             None => {
                 places.push(responses.len());
                 forwarded.push(resource);
@@ -129,8 +132,8 @@ async fn changed(
     responses
 }
 
-/// Why the broker itself refuses each of these, if it does: with INVALID_REQUEST (`ConfigAdminManager.preprocess`).
-fn refusals(broker: NodeId, resources: &[AlterConfigsResource]) -> Vec<Option<String>> {
+/// Why the broker itself refuses each of these, if it does (`ConfigAdminManager.preprocess`).
+fn refusals(broker: &Broker, resources: &[AlterConfigsResource]) -> Vec<Option<(ErrorCode, String)>> {
     let named = |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
     let mut times: BTreeMap<_, u32> = BTreeMap::new();
     for resource in resources {
@@ -138,11 +141,45 @@ fn refusals(broker: NodeId, resources: &[AlterConfigsResource]) -> Vec<Option<St
     }
     let refusal = |resource: &AlterConfigsResource| {
         if times.get(&named(resource)).is_some_and(|times| *times > 1) {
-            return Some("Each resource must appear at most once.".to_owned());
+            return Some(invalid("Each resource must appear at most once.".to_owned()));
         }
-        check(broker, resource).err()
+        check(broker.id, resource).map_err(invalid).and_then(|()| check_lists(broker, resource)).err()
     };
     resources.iter().map(refusal).collect()
+}
+
+fn invalid(message: String) -> (ErrorCode, String) {
+    (ErrorCode::InvalidRequest, message)
+}
+
+/// Of a broker, elements are only appended to lists and removed from them, which is looked at before the values are
+/// (`ConfigAdminManager.prepareIncrementalConfigs`). What is not simulated is left to the controller, which refuses it.
+fn check_lists(broker: &Broker, resource: &AlterConfigsResource) -> Result<(), (ErrorCode, String)> {
+    if resource.resource_type != BROKER {
+        return Ok(());
+    }
+    let is_list = |name: &str| {
+        let key = config::by_broker_name(name);
+        let other = DYNAMIC
+            .iter()
+            .map(|key| key.name)
+            .chain(broker_settings(broker).into_iter().map(|(name, _)| name));
+        key.map(|key| key.kind.is_list())
+            .or_else(|| other.into_iter().any(|known| known == name).then_some(false))
+    };
+    for change in &resource.configs {
+        let operation = match change.config_operation {
+            APPEND => "append",
+            SUBTRACT => "subtract",
+            _ => continue,
+        };
+        if is_list(&change.name) == Some(false) {
+            let name = change.name.as_str();
+            let message = format!("Config value {operation} is not allowed for config key: {name}");
+            return Err((ErrorCode::InvalidConfig, message));
+        }
+    }
+    Ok(())
 }
 
 fn check(broker: NodeId, resource: &AlterConfigsResource) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Broker;
+use crate::cluster::dynamic::{DYNAMIC, DynamicKey};
 use crate::controller::{BROKER, TOPIC, topic_defaults};
 use crate::error::ErrorCode;
 use crate::metadata::config::{self, Kind};
@@ -120,11 +121,8 @@ fn described(
                     described.push(entry(key.broker_name, key.kind, &all, false, synonyms));
                 }
             }
-            for (name, kind) in config::DYNAMIC.into_iter().filter(|(name, _)| is_wanted(name)) {
-                let fixed = match name {
-                    config::VERIFICATION => broker.options().verify_transactions.to_string(),
-                    _ => broker.options().producer_expiration.as_millis().to_string(),
-                };
+            for DynamicKey { name, kind, fixed } in DYNAMIC.into_iter().filter(|key| is_wanted(key.name)) {
+                let fixed = fixed(broker.options());
                 let changed = [(of_own, OF_BROKER), (of_all, OF_ALL_BROKERS)].into_iter();
                 let mut all: Vec<_> = changed
                     .filter_map(|(values, source)| Some((name, values.get(name)?.as_str(), source)))
@@ -151,7 +149,7 @@ fn described(
 }
 
 /// What a broker is configured with beside the defaults of topics.
-fn broker_settings(broker: &Broker) -> Vec<(&'static str, String)> {
+pub(super) fn broker_settings(broker: &Broker) -> Vec<(&'static str, String)> {
     let options = broker.options();
     let millis = |duration: Duration| duration.as_millis().to_string();
     vec![

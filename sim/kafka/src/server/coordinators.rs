@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Client, broker_id, partition_by_name, producers};
-use crate::cluster::{Broker, MarkerToWrite};
+use super::{Client, broker_id, partition_by_name};
+use crate::cluster::{Broker, MarkerToWrite, ProducerIdsOf};
 use crate::coordinator::{Context, Producer, partition_of};
 use crate::error::{ErrorCode, Result, code};
 use crate::group::{GroupRequest, GroupResponse};
@@ -21,7 +21,7 @@ use crate::protocol::messages::{
 };
 use crate::protocol::text;
 use crate::quota::tokens::Requester;
-use crate::transaction::{TransactionRequest, TransactionResponse};
+use crate::transaction::{TransactionRequest, TransactionResponse, idempotent_producer};
 
 fn context(client: &Client, raw: &RawRequest) -> Context {
     Context {
@@ -105,7 +105,7 @@ pub(super) async fn init_producer_id(
         return raw.respond(&refused);
     }
     if request.transactional_id.is_none() {
-        return raw.respond(&producers::init(broker).await);
+        return raw.respond(&idempotent_producer(&request, &mut ProducerIdsOf(broker)));
     }
     match broker.serve_transaction(&context(client, raw), request.into()).await {
         TransactionResponse::InitProducerId(response) => raw.respond(&response),

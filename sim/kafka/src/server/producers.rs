@@ -1,68 +1,15 @@
-//! Ids of idempotent producers, and what a broker knows of producers.
+//! What a broker knows of producers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::partition_by_name;
 use crate::cluster::Broker;
-use crate::controller::{ControlRequest, ControlResponse, PRODUCER_IDS};
-use crate::error::{ErrorCode, Result};
+use crate::error::ErrorCode;
 use crate::protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
-use crate::protocol::messages::{
-    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdResponse, ProducerId,
-};
+use crate::protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 use crate::protocol::text;
-
-/// InitProducerId without a transactional id: any broker assigns an id.
-pub(super) async fn init(broker: &Arc<Broker>) -> InitProducerIdResponse {
-    let result = broker.new_producer_id().await;
-    let response = InitProducerIdResponse::default();
-    match result {
-        Ok(id) => response.with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(error) => {
-            response.with_error_code(error.code()).with_producer_id(ProducerId(-1)).with_producer_epoch(-1)
-        }
-    }
-}
-
-impl Broker {
-    /// Asks for more ids if there are none.
-    pub(crate) async fn refill_producer_ids(self: &Arc<Self>) {
-        if self.lock().producer_ids.is_empty() {
-            self.ask_for_producer_ids().await;
-        }
-    }
-
-    /// Whether there are more ids than before.
-    async fn ask_for_producer_ids(self: &Arc<Self>) -> bool {
-        let epoch = self.lock().epoch;
-        let request = ControlRequest::ProducerIds { epoch };
-        let response = self.ask_controller(request, Duration::from_secs(5)).await;
-        if let Ok(ControlResponse::ProducerIds(first)) = response {
-            self.lock().producer_ids = first..first + PRODUCER_IDS;
-            return true;
-        }
-        false
-    }
-
-    /// An id that no other producer has; a broker gets a thousand at a time (`RPCProducerIdManager`).
-    ///
-    /// # Errors
-    /// If the controller does not answer.
-    pub(crate) async fn new_producer_id(self: &Arc<Self>) -> Result<i64> {
-        loop {
-            if let Some(id) = self.lock().producer_ids.next() {
-                return Ok(id);
-            }
-            if !self.ask_for_producer_ids().await {
-                // The client asks again.
-                return Err(ErrorCode::CoordinatorLoadInProgress);
-            }
-        }
-    }
-}
 
 pub(super) async fn describe(
     broker: &Arc<Broker>,

@@ -66,6 +66,7 @@ async fn described_of(bed: &Testbed, topic: &str, name: &str) -> (String, i8) {
 }
 
 const OF_TOPIC: i8 = 1;
+const OF_BROKER: i8 = 2;
 const OF_ALL_BROKERS: i8 = 3;
 const STATIC: i8 = 4;
 const DEFAULT: i8 = 5;
@@ -258,14 +259,60 @@ async fn how_long_producers_are_remembered_and_whether_they_are_verified_changes
     assert_eq!(alter(&bed, (BROKER, ""), &changes, false).await, Ok(()));
     assert_eq!(described("", expiration).await, [("60000".to_owned(), OF_ALL_BROKERS)]);
     assert_eq!(described("1", verification).await, [("false".to_owned(), OF_ALL_BROKERS)]);
+    // What one broker has comes first.
+    let of_one = [(expiration, SET, Some("86400000"))];
+    assert_eq!(alter(&bed, (BROKER, "1"), &of_one, false).await, Ok(()));
+    assert_eq!(described("1", expiration).await, [("86400000".to_owned(), OF_BROKER)]);
     let idempotent = || BatchBuilder::new(START).producer(8, 0, 0).record(START, None, Some(b"a")).build();
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
+    tokio::time::sleep(seconds(700)).await;
+    assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(0));
+    assert_eq!(alter(&bed, (BROKER, "1"), &[(expiration, DELETE, None)], false).await, Ok(()));
     tokio::time::sleep(seconds(700)).await;
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(1));
     assert_eq!(alter(&bed, (BROKER, ""), &[(expiration, DELETE, None)], false).await, Ok(()));
     tokio::time::sleep(seconds(700)).await;
     assert_eq!(bed.produce_to(1, "t", &idempotent(), -1).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn elements_are_appended_to_those_settings_of_brokers_that_are_lists() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    let (policy, size) = ("log.cleanup.policy", "message.max.bytes");
+    for broker in ["", "1"] {
+        for (name, operation) in [(size, APPEND), (size, SUBTRACT), ("node.id", APPEND)] {
+            // Before the values are looked at, of which the first is not allowed.
+            let changes = [(policy, SET, Some("forget")), (name, operation, Some("5"))];
+            let refused = alter(&bed, (BROKER, broker), &changes, false).await;
+            assert_eq!(refused, Err(ErrorCode::InvalidConfig), "{name}");
+        }
+        let unknown = alter(&bed, (BROKER, broker), &[(policy, APPEND, Some("forget"))], false).await;
+        assert_eq!(unknown, Err(ErrorCode::InvalidRequest));
+    }
+    assert_eq!(alter(&bed, (BROKER, ""), &[(policy, APPEND, Some("compact"))], false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("delete,compact".to_owned(), OF_ALL_BROKERS));
+    assert_eq!(alter(&bed, (BROKER, ""), &[(policy, SUBTRACT, Some("delete"))], false).await, Ok(()));
+    assert_eq!(described(&bed, "cleanup.policy").await, ("compact".to_owned(), OF_ALL_BROKERS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_form_of_a_change_of_all_brokers_must_keep_the_number_of_in_sync_replicas() {
+    let bed = Testbed::start().await;
+    let (min, size) = ("min.insync.replicas", "message.max.bytes");
+    let refused = Some(vec![Err(ErrorCode::InvalidConfig)]);
+    // The cluster has one, although nobody has set it.
+    for values in [&[][..], &[(size, Some("2000"))]] {
+        assert_eq!(replace(&bed, &[(BROKER, "", values)]).await, refused);
+    }
+    let both = [(size, Some("2000")), (min, Some("2"))];
+    assert_eq!(replace(&bed, &[(BROKER, "", &both)]).await, Some(vec![Ok(())]));
+    assert_eq!(replace(&bed, &[(BROKER, "", &[])]).await, refused);
+    // A single broker has none of its own.
+    assert_eq!(replace(&bed, &[(BROKER, "1", &both[..1])]).await, Some(vec![Ok(())]));
+    assert_eq!(replace(&bed, &[(BROKER, "1", &[])]).await, Some(vec![Ok(())]));
+    assert_eq!(replace(&bed, &[(BROKER, "1", &both)]).await, refused);
 }
 
 /// The result of an election: of preferred leaders (0) or an unclean one (1).

@@ -26,7 +26,7 @@ use simulated_kafka::log::Disk;
 use simulated_kafka::protocol::batch::Batch;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::protocol::records::records;
-use simulated_kafka::serve::connect;
+use simulated_kafka::serve::{connect, exchange};
 use simulated_kafka::server::ServerOptions;
 use simulated_kafka::types::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -169,18 +169,11 @@ impl Testbed {
         Some(Connection(connect(&broker, options)))
     }
 
-    /// Sends bytes to a broker, and ends the sending side of the connection. The bytes of its responses, until it ends the
-    /// connection; none if it does not within a minute.
+    /// [`exchange`] with a broker; none if it does not end the connection within a minute.
     pub async fn send_bytes(&self, node: i32, bytes: &[u8]) -> Option<Vec<u8>> {
         let broker = self.cluster.broker(NodeId(node))?;
-        let mut stream = connect(&broker, ServerOptions::default());
-        // Who closes the connection early does not read everything.
-        let _ = stream.write_all(bytes).await;
-        let _ = stream.shutdown().await;
-        let mut received = Vec::new();
-        let read = stream.read_to_end(&mut received);
-        tokio::time::timeout(Duration::from_secs(60), read).await.ok()?.ok()?;
-        Some(received)
+        let received = exchange(&broker, ServerOptions::default(), bytes);
+        tokio::time::timeout(Duration::from_secs(60), received).await.ok()?.ok()
     }
 
     /// A topic with one partition on these brokers, known to all.

@@ -101,6 +101,51 @@ async fn compaction_keeps_the_last_record_of_each_key_and_a_batch_for_its_produc
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_greatest_timestamp_is_that_of_the_first_record_that_has_it_also_if_it_was_deleted() {
+    let bed = Testbed::start().await;
+    bed.topic("sent", &[1], &[]).await;
+    bed.topic("appended", &[1], &[("message.timestamp.type", "LogAppendTime")]).await;
+    let batch = |times: &[i64]| {
+        let builder = BatchBuilder::new(times[0]);
+        times.iter().fold(builder, |builder, time| builder.record(*time, None, Some(b"x"))).build()
+    };
+    for topic in ["sent", "appended"] {
+        bed.produce_to(1, topic, &batch(&[START - 9, START, START]), -1).await.unwrap();
+    }
+    bed.produce_to(1, "sent", &batch(&[START - 5]), -1).await.unwrap();
+    assert_eq!(bed.offset_at(1, "sent", -3).await, Ok(1));
+    assert_eq!(bed.offset_at(1, "appended", -3).await, Ok(0));
+    bed.cluster.delete_records("sent", 0, 3).unwrap();
+    bed.until("the deletion", async || bed.offset_at(1, "sent", -2).await == Ok(3)).await;
+    assert_eq!(bed.offset_at(1, "sent", -3).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_as_large_as_the_broker_stores_it() {
+    let bed = Testbed::start().await;
+    let limit = ("max.message.bytes", "1000");
+    bed.topic("as_sent", &[1], &[limit]).await;
+    bed.topic("uncompressed", &[1], &[limit, ("compression.type", "uncompressed")]).await;
+    bed.topic("compressed", &[1], &[limit, ("compression.type", "gzip")]).await;
+    let batch = |codec| {
+        let value = [b'v'; 1500];
+        BatchBuilder::new(START).record(START, None, Some(&value)).build_compressed(codec)
+    };
+    let (plain, lz4) = (batch(0), batch(3));
+    assert!(plain.size() > 1000 && lz4.size() < 1000);
+    assert_eq!(bed.produce_to(1, "as_sent", &lz4, -1).await, Ok(0));
+    assert_eq!(bed.produce_to(1, "uncompressed", &lz4, -1).await, Err(ErrorCode::MessageTooLarge));
+    // What is sent must not be larger either.
+    assert_eq!(bed.produce_to(1, "compressed", &plain, -1).await, Err(ErrorCode::MessageTooLarge));
+    // A segment may be smaller than what a batch may have.
+    let (size, segment) = (("max.message.bytes", "2000000"), ("segment.bytes", "1048576"));
+    bed.topic("segments", &[1], &[size, segment]).await;
+    let large = BatchBuilder::new(START).record(START, None, Some(&[b'v'; 1_200_000]));
+    assert_eq!(bed.produce_to(1, "segments", &large.build(), -1).await, Err(ErrorCode::RecordListTooLarge));
+    assert_eq!(bed.end("segments").await, Ok(0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_with_append_times_replaces_the_times_of_its_producers() {
     let bed = Testbed::start().await;
     bed.topic("t", &[1], &[("message.timestamp.type", "LogAppendTime")]).await;

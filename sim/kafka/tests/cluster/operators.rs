@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto_kafka::messages::{InitProducerIdRequest, MetadataRequest};
+use proto_kafka::messages::MetadataRequest;
 use simulated_kafka::cluster::HostFault::{Kill, Pause, PowerLoss};
 use simulated_kafka::cluster::{OperatorError, Recovery, Verb};
 use simulated_kafka::error::ErrorCode;
@@ -154,12 +154,7 @@ async fn a_hanging_transaction_is_possible_in_a_compacted_topic_and_has_a_produc
     let bed = Testbed::start().await;
     bed.topic("t", &[1], &[("cleanup.policy", "compact")]).await;
     let hanging = bed.cluster.hang_transaction("t", 0).unwrap();
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_producer_id((-1).into())
-        .with_producer_epoch(-1);
-    let response = bed.send(1, request, 4).await.unwrap();
-    assert!(response.error_code == 0 && response.producer_id.0 != hanging.producer_id, "{response:?}");
+    assert_ne!(crate::producers::new_id(&bed, 1).await, hanging.producer_id);
     let batch = BatchBuilder::new(START).record(START, Some(b"k"), Some(b"v")).build();
     assert_eq!(bed.produce_to(1, "t", &batch, -1).await, Ok(1));
 }

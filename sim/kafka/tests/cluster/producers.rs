@@ -1,11 +1,12 @@
 //! Producers: retries, idempotence, expiry.
 
+use proto_kafka::messages::{InitProducerIdRequest, TransactionalId};
 use simulated_kafka::cluster::HostFault::Kill;
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::protocol::batch::Batch;
 use simulated_kafka::protocol::builder::BatchBuilder;
 
-use crate::harness::{START, Testbed, batch_of, seconds};
+use crate::harness::{START, Testbed, batch_of, checked, seconds, text};
 
 fn sent(epoch: i16, sequence: i32, value: &str) -> Batch {
     BatchBuilder::new(START).producer(9, epoch, sequence).record(START, None, Some(value.as_bytes())).build()
@@ -55,24 +56,59 @@ async fn an_idempotent_producer_that_slept_too_long_appends_twice() {
     assert_eq!(bed.produce_to(1, "t", &sent(0, 40, "any sequence"), -1).await, Ok(2));
 }
 
+/// An id for an idempotent producer from a broker.
+async fn init(bed: &Testbed, node: i32) -> Result<i64, ErrorCode> {
+    let request = InitProducerIdRequest::default().with_transactional_id(None);
+    let response = bed.send(node, request, 4).await.unwrap();
+    checked(response.error_code, response.producer_id.0)
+}
+
+/// The same, asked for until the broker has ids.
+pub async fn new_id(bed: &Testbed, node: i32) -> i64 {
+    loop {
+        match init(bed, node).await {
+            Ok(id) => return id,
+            Err(error) => assert_eq!(error, ErrorCode::CoordinatorLoadInProgress),
+        }
+        tokio::time::sleep(seconds(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_has_started_gives_producer_ids_only_when_it_has_some_from_the_controller() {
+    let bed = Testbed::start().await;
+    for _ in 0..2 {
+        assert_eq!(init(&bed, 1).await, Err(ErrorCode::CoordinatorLoadInProgress));
+        tokio::time::sleep(seconds(1)).await;
+        init(&bed, 1).await.unwrap();
+        bed.fault(1, Kill);
+        tokio::time::sleep(seconds(20)).await;
+        bed.recover(1);
+        bed.cluster.settled().await;
+    }
+    // Of a transaction in the same way.
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(TransactionalId(text(crate::transactions::ID))))
+        .with_transaction_timeout_ms(60_000);
+    let coordinator = crate::transactions::coordinator(&bed).await;
+    bed.cluster.settled().await;
+    let response = bed.send(coordinator, request.clone(), 4).await.unwrap();
+    assert_eq!(response.error_code, ErrorCode::CoordinatorLoadInProgress.code());
+    tokio::time::sleep(seconds(1)).await;
+    let response = bed.send(coordinator, request, 4).await.unwrap();
+    assert_eq!(response.error_code, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn producer_ids_are_never_given_twice() {
-    use proto_kafka::messages::InitProducerIdRequest;
     let bed = Testbed::start().await;
     let mut ids = std::collections::BTreeSet::new();
     for place in 0..9 {
-        let response = bed
-            .send(1 + place % 3, InitProducerIdRequest::default().with_transactional_id(None), 4)
-            .await
-            .unwrap();
-        assert_eq!((response.error_code, response.producer_epoch), (0, 0));
-        assert!(ids.insert(response.producer_id.0), "{ids:?}");
+        assert!(ids.insert(new_id(&bed, 1 + place % 3).await), "{ids:?}");
     }
     bed.fault(1, Kill);
     tokio::time::sleep(seconds(20)).await;
     bed.recover(1);
     bed.cluster.settled().await;
-    let response =
-        bed.send(1, InitProducerIdRequest::default().with_transactional_id(None), 4).await.unwrap();
-    assert!(ids.insert(response.producer_id.0));
+    assert!(ids.insert(new_id(&bed, 1).await));
 }

@@ -187,21 +187,11 @@ async fn without_verification_a_late_write_opens_a_transaction_that_nobody_ends(
 }
 
 #[tokio::test(start_paused = true)]
-async fn offsets_are_refused_by_a_coordinator_that_moves_while_they_are_verified() {
+async fn the_offsets_of_a_transaction_are_refused_by_brokers_that_only_follow_the_coordinator_of_the_group() {
     let bed = start(|_| {}).await;
     let producer = init(&bed).await;
-    crate::groups::coordinator(&bed).await;
-    let of_transactions = coordinator(&bed).await;
-    let [from, to] = [of_transactions % 3 + 1, (of_transactions + 1) % 3 + 1];
-    let lead = async |node| {
-        bed.until("the move", async || {
-            bed.cluster.move_leader("__consumer_offsets", 0, NodeId(node));
-            bed.cluster.settled().await;
-            crate::groups::coordinator(&bed).await == node
-        })
-        .await;
-    };
-    lead(from).await;
+    let of_group = crate::groups::coordinator(&bed).await;
+    bed.cluster.settled().await;
     let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(1);
     let topic =
         TxnOffsetCommitRequestTopic::default().with_name(topic_name("a")).with_partitions(vec![partition]);
@@ -212,14 +202,15 @@ async fn offsets_are_refused_by_a_coordinator_that_moves_while_they_are_verified
         .with_producer_epoch(producer.epoch)
         .with_generation_id(-1)
         .with_topics(vec![topic]);
-    bed.links.rule(|envelope| (envelope.verb == Verb::VerifyTransaction).then(|| vec![seconds(2)]));
-    let moves = async {
-        tokio::time::sleep(seconds(1)).await;
-        bed.cluster.move_leader("__consumer_offsets", 0, NodeId(to));
-    };
-    let (response, ()) = tokio::join!(bed.send(from, request, 5), moves);
-    let code = response.unwrap().topics[0].partitions[0].error_code;
-    assert_eq!(code, ErrorCode::NotCoordinator.code());
+    for version in [3, 4, 5] {
+        for node in (1..=3).filter(|node| *node != of_group) {
+            let response = bed.send(node, request.clone(), version).await.unwrap();
+            let code = response.topics[0].partitions[0].error_code;
+            assert_eq!(code, ErrorCode::NotCoordinator.code(), "broker {node}, version {version}");
+        }
+    }
+    let response = bed.send(of_group, request, 5).await.unwrap();
+    assert_eq!(response.topics[0].partitions[0].error_code, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,6 +84,7 @@ impl Side {
                     for producer in self.producers.values_mut() {
                         producer.sequences.retain(|(place, _), _| place != topic);
                     }
+                    self.deleted(*topic);
                 }
                 vec![format!("{code} ")]
             }

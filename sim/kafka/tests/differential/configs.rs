@@ -14,7 +14,9 @@ pub enum Resource {
 }
 
 /// Changes of brokers, which are only validated.
-const OF_BROKERS: [(&str, &str); 5] = [
+const OF_BROKERS: [(&str, &str); 7] = [
+    ("log.cleanup.policy", "compact"),
+    ("log.cleanup.policy", "forget"),
     ("log.retention.ms", "1000"),
     ("log.retention.ms", "soon"),
     ("message.max.bytes", "-1"),

@@ -10,6 +10,7 @@ use proto_kafka::messages::offset_for_leader_epoch_request::{
 };
 use proto_kafka::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use proto_kafka::messages::*;
+use simulated_kafka::error::ErrorCode;
 use simulated_kafka::protocol::batch::Batch;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::protocol::records::{EndMarker, records};
@@ -105,8 +106,12 @@ impl Side {
             self.count(step, sequence, answer.error_code);
             return vec![format!("{} {}", answer.error_code, answer.base_offset)];
         }
+        // A leader that cannot ask the coordinator of a transaction yet says so, too (`ReplicaManager.handleProduceAppend`).
+        let unverified =
+            (self.kills && produce.transactional_id.is_some()).then_some(ErrorCode::NotEnoughReplicas.code());
         let response = self
-            .settled(
+            .settled_beside(
+                unverified,
                 async |side| {
                     let leader = side.leader(&name, step.partition).await;
                     side.send(leader, &produce, step.version).await
@@ -161,8 +166,8 @@ impl Side {
                     .with_name(topic_name(&name))
                     .with_partition_indexes(vec![*partition]);
                 let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
-                let leader = self.leader(&name, *partition).await;
-                let response = self.send(leader, &request, 0).await.expect("a response");
+                let code = |response: &DescribeProducersResponse| response.topics[0].partitions[0].error_code;
+                let response = self.at_leader(&name, *partition, &request, 0, code).await;
                 let found = &response.topics[0].partitions[0];
                 let mut lines: Vec<String> = found
                     .active_producers
@@ -187,8 +192,8 @@ impl Side {
                 let wanted =
                     DeleteRecordsTopic::default().with_name(topic_name(&name)).with_partitions(vec![wanted]);
                 let request = DeleteRecordsRequest::default().with_topics(vec![wanted]).with_timeout_ms(3000);
-                let leader = self.leader(&name, *partition).await;
-                let response = self.send(leader, &request, 2).await.expect("a response");
+                let code = |response: &DeleteRecordsResponse| response.topics[0].partitions[0].error_code;
+                let response = self.at_leader(&name, *partition, &request, 2, code).await;
                 let done = &response.topics[0].partitions[0];
                 // With a replica down it cannot be done in time; what is left then is compared by fetches.
                 vec![format!("{} {}", done.error_code, done.low_watermark)]
@@ -197,8 +202,8 @@ impl Side {
                 let name = self.name("t", *topic);
                 let wanted = if *wanted < 0 { *wanted } else { now + wanted };
                 let request = list(&name, *partition, wanted, if *version >= 2 { *isolation } else { 0 });
-                let leader = self.leader(&name, *partition).await;
-                let response = self.send(leader, &request, *version).await.expect("a response");
+                let code = |response: &ListOffsetsResponse| response.topics[0].partitions[0].error_code;
+                let response = self.at_leader(&name, *partition, &request, *version, code).await;
                 let found = &response.topics[0].partitions[0];
                 let epoch = if *version >= 4 && !self.kills { found.leader_epoch } else { 0 };
                 vec![format!("{} {} {} {epoch}", found.error_code, found.offset, time(found.timestamp, now))]
@@ -215,8 +220,9 @@ impl Side {
                 let request = OffsetForLeaderEpochRequest::default()
                     .with_replica_id(BrokerId(-1))
                     .with_topics(vec![wanted]);
-                let leader = self.leader(&name, *partition).await;
-                let response = self.send(leader, &request, 4).await.expect("a response");
+                let code =
+                    |response: &OffsetForLeaderEpochResponse| response.topics[0].partitions[0].error_code;
+                let response = self.at_leader(&name, *partition, &request, 4, code).await;
                 let found = &response.topics[0].partitions[0];
                 if self.kills {
                     return vec![format!("{} ", found.error_code)];
@@ -236,6 +242,26 @@ impl Side {
         }
     }
 
+    /// Asks the leader of a partition until it has an answer that does not pass.
+    async fn at_leader<R>(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        request: &R,
+        version: i16,
+        code: impl Fn(&R::Response) -> i16,
+    ) -> R::Response
+    where
+        R: proto_kafka::protocol::Request,
+        R::Response: proto_kafka::protocol::HeaderVersion,
+    {
+        let ask = async |side: &mut Self| {
+            let leader = side.leader(topic, partition).await;
+            side.send(leader, request, version).await
+        };
+        self.settled(ask, code).await.expect("a response")
+    }
+
     async fn fetch(
         &mut self,
         (topic, wanted): (usize, FetchPartition),
@@ -244,7 +270,7 @@ impl Side {
         now: i64,
     ) -> Vec<String> {
         let name = self.name("t", topic);
-        let leader = self.leader(&name, wanted.partition).await;
+        let (partition, limit) = (wanted.partition, wanted.partition_max_bytes);
         let wanted = FetchTopic::default().with_topic(topic_name(&name)).with_partitions(vec![wanted]);
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
@@ -254,7 +280,8 @@ impl Side {
             .with_isolation_level(isolation)
             .with_session_epoch(-1)
             .with_topics(vec![wanted]);
-        let response = self.send(leader, &request, version).await.expect("a response");
+        let code = |response: &FetchResponse| response.responses[0].partitions[0].error_code;
+        let response = self.at_leader(&name, partition, &request, version, code).await;
         let found = &response.responses[0].partitions[0];
         let start = if version >= 5 { found.log_start_offset } else { 0 };
         let mut lines = vec![format!(
@@ -266,6 +293,10 @@ impl Side {
         // The last batch may be cut.
         while let Ok(batch) = Batch::split_from(&mut bytes) {
             batches.push(batch);
+        }
+        // How many fit into few bytes is not the same if the brokers have compressed them.
+        if self.compressed.contains(&topic) && limit < 1 << 20 {
+            batches.truncate(1);
         }
         // Kafka may list transactions that begin after what it returns, up to the next entry of the offset index.
         let last = batches.last().map_or(-1, Batch::last_offset);

@@ -29,6 +29,8 @@ use cluster::Cluster;
 use draw::Draw;
 use setting::setting;
 use side::{Host, Side};
+use simulated_hosts::HostCommand;
+use simulated_kafka::cluster::Recovery;
 use simulated_kafka::serve::{LocalBrokers, LocalOptions};
 use steps::{PRODUCERS, Step, TOPICS, step};
 
@@ -42,6 +44,7 @@ const MAX_DIFFERENCES: usize = 5;
 impl Side {
     /// Carries out a step; what is compared, line by line.
     async fn run(&mut self, step: &Step, now: i64) -> Vec<String> {
+        self.compressed.extend(step.compressed());
         match step {
             Step::Produce(produce) => self.produce(produce, now).await,
             Step::Classic { group, instance, steps } => self.classic(*group, *instance, steps).await,
@@ -96,6 +99,9 @@ async fn sides(now: i64) -> (Side, Side) {
     let addresses = cluster.addresses("KAFKA", 3).expect("three brokers");
     let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
     let prefix = format!("d{}", now % 100_000_000);
+    // A run before may have ended while one was down.
+    let names = ["kafka-1", "kafka-2", "kafka-3"];
+    cluster.call_apply(HostCommand::from(Recovery::Start), &names).await.expect("a start");
     let real = Side::new(Host::Real(cluster), addresses, prefix.clone());
     let options = LocalOptions { port: 0, ..LocalOptions::new(now * 1000) };
     let brokers = LocalBrokers::start(options, |options| {

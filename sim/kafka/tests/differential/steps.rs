@@ -238,6 +238,29 @@ pub enum Step {
     Start,
 }
 
+impl Step {
+    /// The topics whose batches brokers may compress themselves from now on, with libraries of their own.
+    pub fn compressed(&self) -> Vec<usize> {
+        let compresses = |name: &str| name == "compression.type";
+        match self {
+            Step::Create { topic, configs, .. } if configs.iter().any(|(name, _)| compresses(name)) => {
+                vec![*topic]
+            }
+            Step::Alter { topic, config: (name, _), .. } if compresses(name) => vec![*topic],
+            Step::AlterAll { resources, .. } => {
+                let topics = resources.iter().filter_map(|resource| match resource {
+                    Resource::Topic(topic, changes) => {
+                        changes.iter().any(|(_, name, _)| compresses(name)).then_some(*topic)
+                    }
+                    Resource::Other(..) => None,
+                });
+                topics.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 pub const CONFIGS: [(&str, &str); 30] = [
     ("cleanup.policy", "compact"),
     ("cleanup.policy", "nonsense"),
@@ -273,7 +296,9 @@ pub const CONFIGS: [(&str, &str); 30] = [
 
 const NAMES: [&str; 6] = ["", ".", "..", "a b", "ä", "__consumer_offsets"];
 
-fn who(draw: &mut Draw) -> Who {
+/// With `kills`, not what only the leader remembers of a transaction that it has yet to verify: the lowest sequence number and the
+/// greatest epoch that it has seen (`VerificationStateEntry`). Which partitions a killed broker led is not the same on both sides.
+fn who(draw: &mut Draw, kills: bool) -> Who {
     if draw.chance(25) {
         return Who::Nobody;
     }
@@ -284,10 +309,14 @@ fn who(draw: &mut Draw) -> Who {
     if draw.chance(12) {
         sequence = draw.pick(&[-1, -3, 1, 5, -20]);
     }
-    Who::Producer { place: draw.below(PRODUCERS), epoch, sequence }
+    let place = draw.below(PRODUCERS);
+    if kills && place >= IDEMPOTENT {
+        (epoch, sequence) = (epoch.min(0), sequence.max(0));
+    }
+    Who::Producer { place, epoch, sequence }
 }
 
-fn produce(draw: &mut Draw) -> Produce {
+fn produce(draw: &mut Draw, kills: bool) -> Produce {
     let count = draw.pick(&[1, 1, 2, 3, 5]);
     let times = (0..count).map(|_| {
         let odd = draw.chance(3);
@@ -308,7 +337,7 @@ fn produce(draw: &mut Draw) -> Produce {
         partition: draw.below(PARTITIONS as usize) as i32 + i32::from(draw.chance(2)) * 5,
         acks: if draw.chance(1) { 2 } else { draw.pick(&[-1, -1, -1, 1, 1, 0]) },
         version: draw.pick(&[3, 6, 7, 9, 11, 12, 12, 12]),
-        who: who(draw),
+        who: who(draw, kills),
         count,
         compression: draw.pick(&[0, 0, 0, 1, 2, 3, 4]),
         keyed: draw.chance(70),
@@ -410,7 +439,7 @@ pub fn step(draw: &mut Draw, kills: bool) -> Step {
             timeout: draw.pick(&[600_000, 600_000, 600_000, 600_000, 0, -1, 10_000_000]),
         },
         90..96 => Step::InitAs { producer: draw.below(PRODUCERS), epoch: draw.pick(&[0, 0, -1, 1]) },
-        96..430 => Step::Produce(produce(draw)),
+        96..430 => Step::Produce(produce(draw, kills)),
         430..460 => Step::Add { producer: transactional, topic, partition, epoch },
         460..540 => Step::End {
             producer: transactional,

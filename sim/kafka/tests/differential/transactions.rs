@@ -146,7 +146,9 @@ impl Side {
             self.wait_for_markers(&transaction).await;
             response
         } else {
-            self.send(self.any(), request, 5).await.expect("a response")
+            // A broker that has just started has no ids yet.
+            let ask = async |side: &mut Self| side.send(side.any(), request, 5).await;
+            self.settled(ask, |init| init.error_code).await.expect("a response")
         };
         let before = self.producers.get(&producer).map(|producer| producer.id);
         if response.error_code == 0 {

@@ -55,7 +55,7 @@ impl Shard for GroupShard {
         GroupShard::loaded(self, now)
     }
 
-    fn tick(&mut self, broker: &Broker, now: i64) -> Effects<GroupResponse> {
+    fn tick(&mut self, broker: &Arc<Broker>, now: i64) -> Effects<GroupResponse> {
         GroupShard::tick(self, now, &mut Draws(&broker.cluster))
     }
 

@@ -10,6 +10,7 @@ mod transactions;
 mod verify;
 
 pub(crate) use markers::MarkerToWrite;
+pub(crate) use transactions::ProducerIdsOf;
 pub(crate) use verify::{ToVerify, Verification, Verified};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -47,7 +48,7 @@ pub(crate) trait Shard: Sized + Send + 'static {
         None
     }
     fn loaded(&mut self, now: i64) -> Effects<Self::Response>;
-    fn tick(&mut self, broker: &Broker, now: i64) -> Effects<Self::Response>;
+    fn tick(&mut self, broker: &Arc<Broker>, now: i64) -> Effects<Self::Response>;
     fn next_deadline(&self) -> Option<i64>;
     fn committed(&mut self, now: i64, batch: BatchId) -> Effects<Self::Response>;
     fn failed(&mut self, now: i64, batch: BatchId, error: ErrorCode) -> Effects<Self::Response>;

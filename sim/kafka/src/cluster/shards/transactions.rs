@@ -17,11 +17,11 @@ use crate::transaction::{ProducerIds, TransactionRequest, TransactionResponse, T
 use crate::types::PartitionId;
 
 /// The producer ids that a broker has.
-struct Ids<'a>(&'a Broker);
+pub(crate) struct ProducerIdsOf<'a>(pub(crate) &'a Arc<Broker>);
 
-impl ProducerIds for Ids<'_> {
+impl ProducerIds for ProducerIdsOf<'_> {
     fn next(&mut self) -> Option<i64> {
-        self.0.lock().producer_ids.next()
+        self.0.new_producer_id()
     }
 }
 
@@ -48,8 +48,8 @@ impl Shard for TransactionShard {
         TransactionShard::loaded(self, now)
     }
 
-    fn tick(&mut self, broker: &Broker, now: i64) -> Effects<TransactionResponse> {
-        TransactionShard::tick(self, now, &mut Ids(broker))
+    fn tick(&mut self, broker: &Arc<Broker>, now: i64) -> Effects<TransactionResponse> {
+        TransactionShard::tick(self, now, &mut ProducerIdsOf(broker))
     }
 
     fn next_deadline(&self) -> Option<i64> {
@@ -119,10 +119,6 @@ impl Broker {
         context: &Context,
         request: TransactionRequest,
     ) -> TransactionResponse {
-        if let TransactionRequest::InitProducerId(_) | TransactionRequest::EndTxn(_) = &request {
-            // The shard takes ids that are there.
-            self.refill_producer_ids().await;
-        }
         let version = context.api_version;
         let id = request
             .transactional_ids(version)
@@ -144,7 +140,7 @@ impl Broker {
     ) -> Result<TransactionResponse> {
         let now = self.coordinator_now();
         self.on_shard::<TransactionShard>(id, |shard, token| {
-            shard.handle(now, &mut Ids(self), token, context, request)
+            shard.handle(now, &mut ProducerIdsOf(self), token, context, request)
         })
         .await
     }
