@@ -120,6 +120,8 @@ pub(crate) struct Damage {
     pub logs_may_shrink: bool,
     /// What every worker must refuse, because it checks its topic when it begins and regularly.
     pub refusable: Option<&'static str>,
+    /// A broker may still respond as if there were no reason to refuse: a worker that begins may ask that one.
+    pub is_hidden: bool,
     /// The partitions whose leader may have begun without committed records, with the least end of such a log. That is damage
     /// only if consumers could read the records.
     pub began_at: BTreeMap<i32, i64>,

@@ -80,7 +80,8 @@ impl Process {
         let must_refuse = {
             let damage = context.damage();
             let is_misconfigured = caller.worker.is_some_and(|worker| damage.misconfigured.contains(&worker));
-            damage.refusable.or(is_misconfigured.then_some("the tables are bound to another threshold"))
+            let known = damage.refusable.filter(|_| !damage.is_hidden);
+            known.or(is_misconfigured.then_some("the tables are bound to another threshold"))
         };
         Self { context, caller, state: Arc::default(), memory_limit, must_refuse }
     }

@@ -150,6 +150,9 @@ impl Run<'_> {
             for (seed, violation) in &unchanged.violations {
                 problems.push(format!("the unchanged pipeline: {violation} with seed {seed} ({world})"));
             }
+            if !unchanged.violations.is_empty() {
+                continue;
+            }
             let (commit, seeds) = (commit.clone(), unchanged.seeds);
             results.unchanged.insert(world, Unchanged { commit, seeds, seconds: unchanged.seconds.round() });
         }

@@ -284,6 +284,8 @@ impl Clients {
         let Frame { node, client, connection, stream, opcode, body } = *frame;
         let state = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (node, connection, stream);
+        // Of a process that was killed before it responded: the next one counts its connections from 1 again.
+        state.requests.remove(&key);
         if opcode == opcode::PREPARE {
             let statement = Values(body).long_string().unwrap_or_default();
             state.requests.insert(key, Request::Prepare(statement));

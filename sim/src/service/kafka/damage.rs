@@ -22,7 +22,7 @@ pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> boo
             if cluster.recreate_topic(TOPIC).is_err() {
                 return false;
             }
-            context.damage().refusable = Some("the topic was created again");
+            refuses(context, "the topic was created again");
             context.log.recreate(TOPIC);
             context.history.recreate(TOPIC);
             true
@@ -31,10 +31,31 @@ pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> boo
             if cluster.configure_topic(TOPIC, "cleanup.policy", Some("compact")).is_err() {
                 return false;
             }
-            context.damage().refusable.get_or_insert("the topic is compacted");
+            refuses(context, "the topic is compacted");
             true
         }
         _ => false,
+    }
+}
+
+fn refuses(context: &SimContext, reason: &'static str) {
+    let mut damage = context.damage();
+    damage.refusable = Some(reason);
+    damage.is_hidden = true;
+}
+
+/// Waits until every running broker has the metadata of this moment: the topic is another one, or compacted, there.
+pub(crate) async fn becomes_known(context: Weak<SimContext>, cluster: WeakCluster) {
+    let now = cluster.upgrade().map(|cluster| cluster.metadata().version);
+    loop {
+        let (Some(context), Some(cluster)) = (context.upgrade(), cluster.upgrade()) else { return };
+        let knows = |broker| cluster.metadata_of(broker).is_none_or(|image| Some(image.version) >= now);
+        if cluster.brokers().all(knows) {
+            context.damage().is_hidden = false;
+            return;
+        }
+        drop((context, cluster));
+        sleep(LOOK).await;
     }
 }
 

@@ -153,6 +153,8 @@ impl LogService for KafkaLog {
                 let is_damaged = damage::damage(&self.context, self.kafka.cluster(), fault.kind);
                 if is_damaged {
                     self.context.effect(fault);
+                    let cluster = self.kafka.cluster().downgrade();
+                    tokio::spawn(damage::becomes_known(Arc::downgrade(&self.context), cluster));
                 }
                 Some(is_damaged)
             }
