@@ -244,7 +244,12 @@ async fn execute<L: LogService, T: TablesService>(
     let mut operator = Operator::start(&context, openers.clone());
     let bound = match context.options.init_among_faults {
         false => Some(operator.binding().await),
-        true => None,
+        true => {
+            // What was appended before must be on all replicas: the faults begin at once.
+            log.settle().await;
+            tables.settle().await;
+            None
+        }
     };
     let nodes = Nodes { workers: workers(&handle, &context, &openers), services };
     if let Some(binding) = &bound {

@@ -150,7 +150,7 @@ impl Run<'_> {
             for (seed, violation) in &unchanged.violations {
                 problems.push(format!("the unchanged pipeline: {violation} with seed {seed} ({world})"));
             }
-            if !unchanged.violations.is_empty() {
+            if !unchanged.violations.is_empty() || unchanged.seeds == 0 {
                 continue;
             }
             let (commit, seeds) = (commit.clone(), unchanged.seeds);
