@@ -184,6 +184,10 @@ impl Draft {
             World::Simple | World::Cassandra => Log::Simple,
             World::Full => {
                 shape.records = shape.records.min(100);
+                if options.init_among_faults {
+                    // Brokers that are killed forget that records were deleted since the last checkpoint.
+                    options.retired_offsets = 0;
+                }
                 // Brokers and members need seconds to notice that another one is down.
                 options.chaos_ms = options.chaos_ms.max(SHORTEST_CHAOS_ON_KAFKA_MS);
                 Log::Kafka(KafkaCluster::draw(seed, &options))
