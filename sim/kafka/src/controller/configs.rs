@@ -24,7 +24,7 @@ pub(crate) const BROKER: i8 = 4;
 /// The operations of a change (`AlterConfigOp.OpType`).
 pub(crate) const SET: i8 = 0;
 pub(crate) const DELETE: i8 = 1;
-pub(crate) const APPEND: i8 = 2;
+const APPEND: i8 = 2;
 pub(crate) const SUBTRACT: i8 = 3;
 
 impl Controller {
@@ -141,19 +141,28 @@ fn check_min_in_sync(is_of_broker: bool, is_removed: bool) -> Result<(), (ErrorC
 /// the request does.
 fn check_lists(changes: &[AlterableConfig]) -> Result<(), (ErrorCode, String)> {
     let is_list = |name: &str| config::by_name(name).is_some_and(|key| key.kind.is_list());
-    for change in changes {
+    match change_of_no_list(changes, is_list) {
+        None => Ok(()),
+        Some((operation, name)) => {
+            let message = format!("Can't {operation} to key {name} because its type is not LIST.");
+            Err((ErrorCode::InvalidConfig, message))
+        }
+    }
+}
+
+/// The first change that appends elements to what is no list, or removes them from it: the operation, and the configuration.
+pub(crate) fn change_of_no_list(
+    changes: &[AlterableConfig],
+    is_list: impl Fn(&str) -> bool,
+) -> Option<(&'static str, &str)> {
+    changes.iter().find_map(|change| {
         let operation = match change.config_operation {
             APPEND => "APPEND",
             SUBTRACT => "SUBTRACT",
-            _ => continue,
+            _ => return None,
         };
-        if !is_list(&change.name) {
-            let name = change.name.as_str();
-            let message = format!("Can't {operation} to key {name} because its type is not LIST.");
-            return Err((ErrorCode::InvalidConfig, message));
-        }
-    }
-    Ok(())
+        (!is_list(&change.name)).then_some((operation, change.name.as_str()))
+    })
 }
 
 /// The configurations after changes. `known` finds one by its name.

@@ -22,7 +22,7 @@ use rand_core::Rng;
 use simulated_hosts::watch::{Watched, Watcher};
 use tokio::time::Instant;
 
-pub(crate) use configs::{APPEND, BROKER, DELETE, SET, SUBTRACT, TOPIC};
+pub(crate) use configs::{BROKER, DELETE, SET, SUBTRACT, TOPIC, change_of_no_list};
 pub(crate) use request::{ControlRequest, ControlResponse, Proposal, Registration};
 
 use crate::cluster::observe::Witness;

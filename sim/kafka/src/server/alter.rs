@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::configs::broker_settings;
 use crate::cluster::Broker;
 use crate::cluster::dynamic::DYNAMIC;
-use crate::controller::{APPEND, BROKER, ControlRequest, ControlResponse, DELETE, SET, SUBTRACT, TOPIC};
+use crate::controller::{
+    BROKER, ControlRequest, ControlResponse, DELETE, SET, SUBTRACT, TOPIC, change_of_no_list,
+};
 use crate::error::ErrorCode;
 use crate::metadata::config;
 use crate::protocol::messages::alter_configs_request::AlterConfigsResource as Resource;
@@ -158,28 +160,21 @@ fn check_lists(broker: &Broker, resource: &AlterConfigsResource) -> Result<(), (
     if resource.resource_type != BROKER {
         return Ok(());
     }
-    let is_list = |name: &str| {
-        let key = config::by_broker_name(name);
-        let other = DYNAMIC
-            .iter()
-            .map(|key| key.name)
-            .chain(broker_settings(broker).into_iter().map(|(name, _)| name));
-        key.map(|key| key.kind.is_list())
-            .or_else(|| other.into_iter().any(|known| known == name).then_some(false))
+    let is_list = |name: &str| match config::by_broker_name(name) {
+        Some(key) => key.kind.is_list(),
+        None => {
+            let is_dynamic = DYNAMIC.iter().any(|key| key.name == name);
+            !is_dynamic && !broker_settings(broker).iter().any(|(known, _)| *known == name)
+        }
     };
-    for change in &resource.configs {
-        let operation = match change.config_operation {
-            APPEND => "append",
-            SUBTRACT => "subtract",
-            _ => continue,
-        };
-        if is_list(&change.name) == Some(false) {
-            let name = change.name.as_str();
+    match change_of_no_list(&resource.configs, is_list) {
+        None => Ok(()),
+        Some((operation, name)) => {
+            let operation = operation.to_lowercase();
             let message = format!("Config value {operation} is not allowed for config key: {name}");
-            return Err((ErrorCode::InvalidConfig, message));
+            Err((ErrorCode::InvalidConfig, message))
         }
     }
-    Ok(())
 }
 
 fn check(broker: NodeId, resource: &AlterConfigsResource) -> Result<(), String> {

@@ -15,7 +15,7 @@ use simulated_kafka::protocol::batch::Batch;
 use simulated_kafka::protocol::builder::BatchBuilder;
 use simulated_kafka::protocol::records::{EndMarker, records};
 
-use crate::side::{Producer, Side, text, topic_name};
+use crate::side::{Place, Producer, Side, text, topic_name};
 use crate::steps::{Damage, IDEMPOTENT, Produce, Step, Who};
 
 /// Times that brokers set are later than this after the begin of the test, as its records see it.
@@ -167,7 +167,7 @@ impl Side {
                     .with_partition_indexes(vec![*partition]);
                 let request = DescribeProducersRequest::default().with_topics(vec![wanted]);
                 let code = |response: &DescribeProducersResponse| response.topics[0].partitions[0].error_code;
-                let response = self.at_leader(&name, *partition, &request, 0, code).await;
+                let response = self.at(Place::Leader(&name, *partition), &request, 0, code).await;
                 let found = &response.topics[0].partitions[0];
                 let mut lines: Vec<String> = found
                     .active_producers
@@ -193,7 +193,7 @@ impl Side {
                     DeleteRecordsTopic::default().with_name(topic_name(&name)).with_partitions(vec![wanted]);
                 let request = DeleteRecordsRequest::default().with_topics(vec![wanted]).with_timeout_ms(3000);
                 let code = |response: &DeleteRecordsResponse| response.topics[0].partitions[0].error_code;
-                let response = self.at_leader(&name, *partition, &request, 2, code).await;
+                let response = self.at(Place::Leader(&name, *partition), &request, 2, code).await;
                 let done = &response.topics[0].partitions[0];
                 // With a replica down it cannot be done in time; what is left then is compared by fetches.
                 vec![format!("{} {}", done.error_code, done.low_watermark)]
@@ -203,7 +203,7 @@ impl Side {
                 let wanted = if *wanted < 0 { *wanted } else { now + wanted };
                 let request = list(&name, *partition, wanted, if *version >= 2 { *isolation } else { 0 });
                 let code = |response: &ListOffsetsResponse| response.topics[0].partitions[0].error_code;
-                let response = self.at_leader(&name, *partition, &request, *version, code).await;
+                let response = self.at(Place::Leader(&name, *partition), &request, *version, code).await;
                 let found = &response.topics[0].partitions[0];
                 let epoch = if *version >= 4 && !self.kills { found.leader_epoch } else { 0 };
                 vec![format!("{} {} {} {epoch}", found.error_code, found.offset, time(found.timestamp, now))]
@@ -222,7 +222,7 @@ impl Side {
                     .with_topics(vec![wanted]);
                 let code =
                     |response: &OffsetForLeaderEpochResponse| response.topics[0].partitions[0].error_code;
-                let response = self.at_leader(&name, *partition, &request, 4, code).await;
+                let response = self.at(Place::Leader(&name, *partition), &request, 4, code).await;
                 let found = &response.topics[0].partitions[0];
                 if self.kills {
                     return vec![format!("{} ", found.error_code)];
@@ -240,26 +240,6 @@ impl Side {
             }
             other => panic!("{other:?} is for others"),
         }
-    }
-
-    /// Asks the leader of a partition until it has an answer that does not pass.
-    async fn at_leader<R>(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        request: &R,
-        version: i16,
-        code: impl Fn(&R::Response) -> i16,
-    ) -> R::Response
-    where
-        R: proto_kafka::protocol::Request,
-        R::Response: proto_kafka::protocol::HeaderVersion,
-    {
-        let ask = async |side: &mut Self| {
-            let leader = side.leader(topic, partition).await;
-            side.send(leader, request, version).await
-        };
-        self.settled(ask, code).await.expect("a response")
     }
 
     async fn fetch(
@@ -281,7 +261,7 @@ impl Side {
             .with_session_epoch(-1)
             .with_topics(vec![wanted]);
         let code = |response: &FetchResponse| response.responses[0].partitions[0].error_code;
-        let response = self.at_leader(&name, partition, &request, version, code).await;
+        let response = self.at(Place::Leader(&name, partition), &request, version, code).await;
         let found = &response.responses[0].partitions[0];
         let start = if version >= 5 { found.log_start_offset } else { 0 };
         let mut lines = vec![format!(

@@ -66,6 +66,17 @@ pub struct Side {
     pub producers: BTreeMap<usize, Producer>,
 }
 
+/// Which broker is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// The leader of this topic's partition.
+    Leader(&'a str, i32),
+    /// The coordinator of this transaction.
+    Coordinator(&'a str),
+    /// Any.
+    Any,
+}
+
 impl Side {
     pub fn new(host: Host, nodes: Vec<SocketAddr>, prefix: String) -> Self {
         Self {
@@ -214,6 +225,28 @@ impl Side {
             }
         }
         panic!("no coordinator of {key}");
+    }
+
+    /// Asks the broker in this place until it has an answer that does not pass.
+    pub async fn at<R: Request>(
+        &mut self,
+        place: Place<'_>,
+        request: &R,
+        version: i16,
+        code: impl Fn(&R::Response) -> i16,
+    ) -> R::Response
+    where
+        R::Response: HeaderVersion,
+    {
+        let ask = async |side: &mut Self| {
+            let node = match place {
+                Place::Leader(topic, partition) => side.leader(topic, partition).await,
+                Place::Coordinator(transaction) => side.coordinator(1, transaction).await,
+                Place::Any => side.any(),
+            };
+            side.send(node, request, version).await
+        };
+        self.settled(ask, code).await.expect("a response")
     }
 
     /// Asks until the error is none that passes.

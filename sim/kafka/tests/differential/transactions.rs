@@ -6,7 +6,7 @@ use proto_kafka::messages::txn_offset_commit_request::{
 };
 use proto_kafka::messages::*;
 
-use crate::side::{Producer, Side, text, topic_name};
+use crate::side::{Place, Producer, Side, text, topic_name};
 use crate::steps::Step;
 
 impl Side {
@@ -43,7 +43,7 @@ impl Side {
                 let code = |response: &AddPartitionsToTxnResponse| {
                     response.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
                 };
-                let response = self.at_coordinator(&transaction, &request, 3, code).await;
+                let response = self.at(Place::Coordinator(&transaction), &request, 3, code).await;
                 vec![format!("{} ", code(&response))]
             }
             Step::End { producer, commit, version, epoch } => {
@@ -55,7 +55,7 @@ impl Side {
                     .with_producer_epoch(known.epoch + epoch)
                     .with_committed(*commit);
                 let response =
-                    self.at_coordinator(&transaction, &request, *version, |end| end.error_code).await;
+                    self.at(Place::Coordinator(&transaction), &request, *version, |end| end.error_code).await;
                 self.wait_for_markers(&transaction).await;
                 let new = *version >= 5 && response.error_code == 0;
                 if new && response.producer_id.0 >= 0 {
@@ -81,8 +81,9 @@ impl Side {
                         .with_producer_id(ProducerId(known.id))
                         .with_producer_epoch(known.epoch)
                         .with_group_id(GroupId(text(&group)));
-                    let response =
-                        self.at_coordinator(&transaction, &request, 3, |added| added.error_code).await;
+                    let response = self
+                        .at(Place::Coordinator(&transaction), &request, 3, |added| added.error_code)
+                        .await;
                     lines.push(format!("{} ", response.error_code));
                 }
                 let wanted = TxnOffsetCommitRequestPartition::default()
@@ -118,7 +119,7 @@ impl Side {
                 let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id]);
                 let code =
                     |response: &DescribeTransactionsResponse| response.transaction_states[0].error_code;
-                let response = self.at_coordinator(&transaction, &request, 0, code).await;
+                let response = self.at(Place::Coordinator(&transaction), &request, 0, code).await;
                 let found = &response.transaction_states[0];
                 let mut topics: Vec<String> = found
                     .topics
@@ -142,13 +143,13 @@ impl Side {
     async fn init(&mut self, producer: usize, request: &InitProducerIdRequest) -> Vec<String> {
         let response = if request.transactional_id.is_some() {
             let transaction = self.name("x", producer);
-            let response = self.at_coordinator(&transaction, request, 5, |init| init.error_code).await;
+            let response =
+                self.at(Place::Coordinator(&transaction), request, 5, |init| init.error_code).await;
             self.wait_for_markers(&transaction).await;
             response
         } else {
             // A broker that has just started has no ids yet.
-            let ask = async |side: &mut Self| side.send(side.any(), request, 5).await;
-            self.settled(ask, |init| init.error_code).await.expect("a response")
+            self.at(Place::Any, request, 5, |init| init.error_code).await
         };
         let before = self.producers.get(&producer).map(|producer| producer.id);
         if response.error_code == 0 {
@@ -157,24 +158,5 @@ impl Side {
         }
         let same = before == Some(response.producer_id.0);
         vec![format!("{} {} same {same}", response.error_code, response.producer_epoch)]
-    }
-
-    /// Asks the coordinator of a transaction until it has an answer that does not pass.
-    async fn at_coordinator<R>(
-        &mut self,
-        transaction: &str,
-        request: &R,
-        version: i16,
-        code: impl Fn(&R::Response) -> i16,
-    ) -> R::Response
-    where
-        R: proto_kafka::protocol::Request,
-        R::Response: proto_kafka::protocol::HeaderVersion,
-    {
-        let ask = async |side: &mut Self| {
-            let node = side.coordinator(1, transaction).await;
-            side.send(node, request, version).await
-        };
-        self.settled(ask, code).await.expect("a response")
     }
 }
