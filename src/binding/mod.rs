@@ -266,24 +266,24 @@ pub async fn init<B: Broker, S: Store>(
 ) -> Result<Initialized, BindingError> {
     binding_spec.window.check()?;
     let topic = describe(broker, &binding_spec.topic).await?;
-    let existing = result("read the binding", store.binding().await)?;
-    let initialized = match existing {
-        Some(binding) => Initialized { binding, new: false },
-        None if result("check for rows", store.holds_rows().await)? => {
-            // Rows are written after a binding: if another process bound the keyspace between the two reads, its
-            // binding is there now and the rows are not foreign.
-            match result("read the binding", store.binding().await)? {
-                Some(binding) => Initialized { binding, new: false },
-                None => return Err(BindingError::ForeignRows),
-            }
+    let mut existing = result("read the binding", store.binding().await)?;
+    if existing.is_none() && result("check for rows", store.holds_rows().await)? {
+        // Rows are written after a binding: if another process bound the keyspace between the two reads, its binding is
+        // there now and the rows are not foreign.
+        existing = result("read the binding", store.binding().await)?;
+        if existing.is_none() {
+            return Err(BindingError::ForeignRows);
         }
-        None => {
-            let binding = binding_spec.bound_to(&topic, store, origins(broker, &topic, origin).await?);
-            match result("write the binding", store.bind(&binding).await)? {
-                Bound::Now => Initialized { binding, new: true },
-                Bound::Before(binding) => Initialized { binding, new: false },
-            }
-        }
+    }
+    let new = existing.is_none();
+    let binding = match existing {
+        Some(binding) => binding,
+        None => binding_spec.bound_to(&topic, store, origins(broker, &topic, origin).await?),
+    };
+    // Also if it exists: an interrupted run may have left it where only some later reads find it.
+    let initialized = match result("write the binding", store.bind(&binding).await)? {
+        Bound::Now => Initialized { binding, new },
+        Bound::Before(binding) => Initialized { binding, new: false },
     };
     compare(&initialized.binding, &binding_spec.bound_to(&topic, store, BTreeMap::new()))?;
     for (&partition, &origin) in &initialized.binding.origins {

@@ -256,7 +256,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     }
 
     /// Writes the binding if there is none: of two concurrent calls, one wins and the other gets the winner's binding.
-    /// Linearizable.
+    /// Linearizable: every read that begins after an acknowledged call finds the binding, also one that an interrupted call
+    /// has left where only some reads find it.
     fn bind(&self, binding: &Binding) -> impl Future<Output = Outcome<Bound>> + Send;
 
     /// True if any table other than `pipeline` has a row. Without a binding, such rows come from another program.

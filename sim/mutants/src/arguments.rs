@@ -70,6 +70,9 @@ pub struct Arguments {
     /// Also run the tests without simulation on each mutant
     #[arg(long)]
     pub plain_tests: bool,
+    /// Play nothing: only run the tests without simulation
+    #[arg(long, requires = "plain_tests", conflicts_with_all = ["quickest", "world", "list"])]
+    pub no_play: bool,
     /// Write docs/mutants.json and docs/mutants.md, instead of comparing. What is not played stays as it is
     #[arg(long)]
     pub write: bool,

@@ -153,6 +153,9 @@ impl Results {
             if let Some(before) = self.mutants.remove(&name) {
                 mutant.smallest = mutant.smallest.or(before.smallest);
                 mutant.plain_tests = mutant.plain_tests.or(before.plain_tests);
+                if mutant.worlds.is_empty() {
+                    mutant.commit = before.commit;
+                }
                 for (world, figures) in before.worlds {
                     mutant.worlds.entry(world).or_insert(figures);
                 }

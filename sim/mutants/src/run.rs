@@ -126,7 +126,11 @@ impl Run<'_> {
         problems: &mut Vec<String>,
     ) -> Result<(), Box<dyn Error>> {
         let arguments = self.arguments;
-        let pairs = self.pairs(unusable)?;
+        let mut pairs = self.pairs(unusable)?;
+        let names: BTreeSet<String> = pairs.iter().map(|pair| pair.mutant.clone()).collect();
+        if arguments.no_play {
+            pairs.clear();
+        }
         let jobs = thread::available_parallelism().map_or(1, |cores| cores.get());
         let settings = Settings {
             program: self.program.clone(),
@@ -160,9 +164,10 @@ impl Run<'_> {
         if arguments.plain_tests {
             eprintln!("building the tests");
             let tests = Tests::build(&self.tree, &combined.files)?;
-            for (name, mutant) in &mut results.mutants {
-                eprintln!("testing {name}");
-                mutant.plain_tests = Some(tests.find(name, Failures::All)?);
+            for (number, name) in names.iter().enumerate() {
+                eprintln!("testing {name}, {} of {}", number + 1, names.len());
+                let found = tests.find(name, Failures::All)?;
+                results.mutants.entry(name.clone()).or_default().plain_tests = Some(found);
             }
         }
         report::table(&results)?;

@@ -179,13 +179,7 @@ impl Draft {
             Heal::Core,
             Heal::Rates,
         ]);
-        // If reads repair nothing, `init` may find a binding that an interrupted one has left on one replica only, and that others
-        // do not find later (seed 146 of `full`): that is not corrected yet.
-        let repairs = match &tables {
-            Tables::Simple => true,
-            Tables::Cassandra(cluster) => cluster.reads_repair,
-        };
-        options.init_among_faults = Random::new(seed, Stream::Init).below(8) == 0 && repairs;
+        options.init_among_faults = Random::new(seed, Stream::Init).below(8) == 0;
         let log = match world {
             World::Simple | World::Cassandra => Log::Simple,
             World::Full => {
