@@ -46,6 +46,9 @@ pub type Seed = u64;
 /// Time between two checks of the invariant, in simulated milliseconds.
 const CHECK_INTERVAL_MS: u64 = 100;
 
+/// How long a worker may take to become a member of its group when all faults have ended, in simulated milliseconds.
+const REJOINS_WITHIN_MS: u64 = 120_000;
+
 /// How long workers may take to drain a log, or to refuse, after damage that no client can survive.
 const DAMAGED_LIMIT_MS: u64 = 60_000;
 
@@ -334,8 +337,23 @@ async fn drain_and_judge<L: LogService, T: TablesService>(
         judge_tables(context, checker, tables).await;
         log.judge().await;
         if L::HAS_COMMITTED_POSITIONS {
+            judge_membership(context, log).await;
             judge_committed(context).await;
         }
+    }
+}
+
+/// Waits until each worker is a member of its group again: the others have drained the log without one that is not.
+async fn judge_membership<L: LogService>(context: &SimContext, log: &L) {
+    let give_up_ms = context.now_ms() + REJOINS_WITHIN_MS;
+    while !context.has_failed() {
+        let Some(members) = log.members() else { return };
+        let outside = context.members().outside(&members);
+        let Some(worker) = outside else { return };
+        if context.now_ms() >= give_up_ms {
+            return context.violate(Violation::OutsideGroup { worker });
+        }
+        wait_and_judge(context).await;
     }
 }
 

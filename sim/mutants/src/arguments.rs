@@ -35,7 +35,7 @@ pub struct Arguments {
         long,
         value_name = "PROFILE",
         value_delimiter = ',',
-        default_value = "standard,damaged,backpressure,wide"
+        default_value = "standard,damaged,backpressure,wide,handovers,swarm"
     )]
     pub profile: Vec<String>,
     /// Number of starting seeds, which are 10,000 apart

@@ -53,6 +53,11 @@ impl Members {
         self.removed(caller);
     }
 
+    /// A worker whose consumer exists, but is none of these members of the group.
+    pub fn outside(&self, members: &BTreeSet<Caller>) -> Option<u8> {
+        self.joined.difference(members).find_map(|caller| caller.worker)
+    }
+
     /// Its consumer has said that these partitions are assigned.
     pub fn assigned(&mut self, caller: Caller, partitions: &[i32]) {
         let holds = partitions.iter().map(|partition| ((*partition, caller), Hold::default()));
@@ -165,6 +170,18 @@ mod tests {
         let expected = Violation::GivenBeforeRelease { worker: 0, partition: 5, to: 1 };
         assert_eq!(members.released(A, 5), Some(expected));
         assert_eq!(members.released(B, 6), None, "it is given to its holder");
+    }
+
+    #[test]
+    fn a_worker_with_a_consumer_is_outside_its_group_while_it_is_no_member() {
+        let mut members = Members::default();
+        assert_eq!(members.outside(&BTreeSet::new()), None);
+        members.joins(A);
+        members.joins(B);
+        assert_eq!(members.outside(&[A].into()), B.worker);
+        assert_eq!(members.outside(&[A, B].into()), None);
+        members.ends(B);
+        assert_eq!(members.outside(&[A].into()), None);
     }
 
     #[test]

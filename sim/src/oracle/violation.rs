@@ -143,6 +143,11 @@ pub enum Violation {
         /// The worker that got it.
         to: u8,
     },
+    /// A worker did not become a member of its group although all faults had ended long ago.
+    OutsideGroup {
+        /// Which.
+        worker: u8,
+    },
     /// A worker that ran, and was not asked to stop, left its group.
     LeftUnasked {
         /// Which.

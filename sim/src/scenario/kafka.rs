@@ -139,9 +139,9 @@ impl KafkaCluster {
         options.session_timeout_ms.max(SHORTEST_SESSION_MS)
     }
 
-    /// The options of a worker.
+    /// The options of a worker. A profile may have drawn more workers than there are options: some have the same.
     pub fn client(&self, worker: u8) -> Option<&ClientOptions> {
-        self.clients.get(usize::from(worker))
+        self.clients.iter().cycle().nth(usize::from(worker))
     }
 
     /// Applies this to the cluster's options.

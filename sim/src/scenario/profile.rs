@@ -57,6 +57,8 @@ pub enum Profile {
     Lagging,
     /// Space for few records everywhere, many records, and services that do not respond for a while, again and again
     Backpressure,
+    /// Partitions move between workers again and again, while each writes small batches slowly
+    Handovers,
     /// Few faults, and damage to the log or the tables that must be refused, or named by verify
     Damaged,
     /// As standard, with a store that loses acknowledged writes: most runs must fail, to test the simulation itself
@@ -85,6 +87,7 @@ impl Profile {
             Self::Wide => wide,
             Self::Lagging => lagging,
             Self::Backpressure => backpressure,
+            Self::Handovers => handovers,
             Self::Damaged => standard,
             Self::Sabotaged => sabotaged,
         };
@@ -362,6 +365,50 @@ fn backpressure(seed: Seed, world: World) -> Draft {
             (KindName::WorkerPaused, 300),
             (KindName::BrokerKilled, 300),
             (KindName::ConsumerLinkCut, 300),
+        ])
+    };
+    draft
+}
+
+/// A worker that must release a partition has writes in flight nearly always, and records that wait behind them.
+fn handovers(seed: Seed, world: World) -> Draft {
+    let random = &mut Random::new(seed, Stream::Profile);
+    let mut draft = narrow(seed, world);
+    draft.options.tighten(random);
+    let options = &mut draft.options;
+    options.workers = random.within(2..=3) as u8;
+    options.partitions = random.within(2..=3) as u8;
+    options.chaos_ms = random.within(8_000..=15_000);
+    options.request_timeout_ms = random.within(1_000..=1_500);
+    options.service_time_ms = random.log_uniform(20..=options.request_timeout_ms / 8);
+    options.session_timeout_ms = random.log_uniform(300..=1_200);
+    options.heartbeat_ms = options.session_timeout_ms / random.within(3..=6);
+    options.poll_timeout_ms = options.session_timeout_ms * random.within(2..=4);
+    options.rebalance_timeout_ms = random.log_uniform(600..=3_000);
+    options.pipeline.write_records = Some(random.within(1..=2) as usize);
+    if let Tables::Cassandra(cluster) = &mut draft.tables {
+        cluster.write_timeout_ms = random.within(1_000..=2_000);
+        cluster.read_timeout_ms = random.within(1_000..=2_000);
+        cluster.request_timeout_ms = random.within(1_000..=4_000);
+        cluster.link_ms = random.log_uniform(20..=cluster.longest_link_ms());
+    }
+    draft.shape.records = random.within(50..=100);
+    draft.shape.at_start_per_mille = random.pick(&[0, 200, 500]);
+    draft.mix = FaultMix {
+        number_percent: 300,
+        ..FaultMix::of(&[
+            (KindName::WorkerStopped, 900),
+            (KindName::WorkerKilled, 500),
+            (KindName::WorkerPaused, 300),
+            (KindName::GroupShuffled, 700),
+            (KindName::PartitionAdded, 500),
+            (KindName::NodePaused, 500),
+            (KindName::RequestsDelayed, 500),
+            (KindName::ReplicaMessagesDelayed, 500),
+            (KindName::ClientLinkCut, 300),
+            (KindName::ConsumerLinkCut, 300),
+            (KindName::BrokerStopped, 300),
+            (KindName::LeadersMoved, 300),
         ])
     };
     draft

@@ -14,6 +14,7 @@ pub mod simple_log;
 pub mod simple_store;
 pub(crate) mod simple_tables;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use exactlyonce::binding::BindingSpec;
@@ -25,6 +26,7 @@ use crate::context::SimContext;
 use crate::network::Channel;
 use crate::oracle::Violation;
 use crate::oracle::cell::Replicas;
+use crate::parties::Caller;
 use crate::scenario::fault::{Fault, Host};
 use crate::scenario::workload::Item;
 
@@ -81,6 +83,12 @@ pub(crate) trait LogService: Send + Sync + Sized + 'static {
     /// Judges what the log knows by itself, at the end of a run without damage.
     fn judge(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+
+    /// The processes that are members of the workers' group, as its coordinator knows them; `None` if that is not known now, or if
+    /// some cannot be members yet.
+    fn members(&self) -> Option<BTreeSet<Caller>> {
+        None
     }
 
     /// Shuts the service down for good.

@@ -232,6 +232,13 @@ fn meaning(violation: &Violation) -> Meaning {
              it, unless the group has removed the worker.",
             format!("Worker {worker} held partition {partition} when worker {to} got it."),
         ),
+        Violation::OutsideGroup { worker } => of(
+            "A worker stays outside its group",
+            "A worker that has lost its membership joins again by itself: without the other workers, nobody would read the log.",
+            format!(
+                "Worker {worker} has a consumer, but the group has no member of it, although all faults have ended."
+            ),
+        ),
         Violation::LeftUnasked { worker } => of(
             "A worker leaves its group although it runs",
             "The member thread serves the group whatever the worker and the tables do, so a worker that runs never \
@@ -371,6 +378,7 @@ impl Recording {
             | Violation::StartedElsewhere { worker, .. }
             | Violation::GivenBeforeRelease { worker, .. }
             | Violation::LeftUnasked { worker }
+            | Violation::OutsideGroup { worker }
             | Violation::DeliveredAfterRevocation { worker, .. }
             | Violation::RecordPassedOver { worker, .. }
             | Violation::RequestRefused { worker, .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use simulated_hosts::LinkFault;
 use simulation::scenario::fault::{Direction, Fault, Kind, KindName, Target, Trigger};
 use simulation::scenario::profile::Profile;
-use simulation::scenario::{Scenario, World};
+use simulation::scenario::{Scenario, Tables, World};
 use strum::IntoEnumIterator;
 
 use crate::played::played;
@@ -199,5 +199,23 @@ fn backpressure_scenarios_have_more_records_than_their_buffers_hold_and_services
             silent += u64::from(down.iter().any(|kind| kinds(&scenario).contains(kind)));
         }
         assert!(silent * 100 > DRAWN * 80, "{world}: {silent}");
+    }
+}
+
+#[test]
+fn handovers_scenarios_have_workers_that_come_and_go_and_small_batches_that_are_written_slowly() {
+    for world in World::iter() {
+        let mut moving = 0;
+        for scenario in drawn(Profile::Handovers, world) {
+            let (options, pipeline) = (&scenario.options, &scenario.options.pipeline);
+            assert!(options.workers >= 2 && options.partitions >= 2);
+            assert!(pipeline.batch_records * pipeline.in_flight_batches <= 8);
+            if let Tables::Cassandra(cluster) = &scenario.tables {
+                assert!(cluster.link_ms >= 20, "{world}: {} ms", cluster.link_ms);
+            }
+            let moves = [KindName::WorkerStopped, KindName::WorkerKilled, KindName::GroupShuffled];
+            moving += u64::from(moves.iter().any(|kind| kinds(&scenario).contains(kind)));
+        }
+        assert!(moving * 100 > DRAWN * 90, "{world}: {moving}");
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::Cluster;
 use super::broker::Broker;
+use super::shards::lock;
 use crate::coordinator::partition_of;
+use crate::group::{Group, GroupShard};
 use crate::log::{Disk, Log};
 use crate::metadata::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::protocol::batch::Batch;
@@ -100,11 +102,24 @@ impl Cluster {
         self.coordinator(TRANSACTION_STATE, transactional_id)
     }
 
+    /// The client ids of a group's members, as its coordinator knows them. None before the coordinator has loaded its groups.
+    pub fn client_ids_of_group(&self, group: &str) -> Option<Vec<String>> {
+        let partition = self.partition_of_key(CONSUMER_OFFSETS, group)?;
+        let coordinator = self.get(self.coordinator_of_group(group)?)?;
+        let groups = lock::<GroupShard>(&coordinator);
+        let group = groups.loaded(partition)?.group(group);
+        Some(group.map(Group::client_ids).unwrap_or_default())
+    }
+
     fn coordinator(&self, topic: &str, key: &str) -> Option<NodeId> {
-        let image = self.metadata();
-        let topic = image.topic(topic)?;
-        let index = partition_of(key, i32::try_from(topic.partitions.len()).ok()?);
-        topic.partition(index)?.leader
+        let partition = self.partition_of_key(topic, key)?;
+        self.metadata().topic(topic)?.partition(partition.index)?.leader
+    }
+
+    /// The partition of a topic that has the records of a key.
+    fn partition_of_key(&self, topic: &str, key: &str) -> Option<PartitionId> {
+        let partitions = self.metadata().topic(topic)?.partitions.len();
+        self.partition(topic, partition_of(key, i32::try_from(partitions).ok()?))
     }
 
     /// The state of a replica, if its broker is running and has it.

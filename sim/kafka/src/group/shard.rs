@@ -43,6 +43,16 @@ impl Group {
         }
     }
 
+    /// The client ids of its members.
+    pub(crate) fn client_ids(&self) -> Vec<String> {
+        match self {
+            Self::Classic(group) => group.members.values().map(|member| member.client_id.clone()).collect(),
+            Self::Consumer(group) => {
+                group.members.values().map(|member| member.value.client_id.clone()).collect()
+            }
+        }
+    }
+
     /// The tombstones that delete it.
     pub(crate) fn tombstones(&self) -> Vec<Record> {
         match self {
@@ -103,6 +113,11 @@ impl GroupShard {
     }
 
     /// The groups, and what they need to act.
+    /// A group.
+    pub(crate) fn group(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
     pub(super) fn split(&mut self, now: i64) -> (&mut BTreeMap<String, Group>, Env<'_>) {
         let env = Env::new(now, &self.config, &self.topics, &self.observed, &mut self.out, &mut self.after);
         (&mut self.groups, env)

@@ -283,7 +283,7 @@ fn draw_of_anyone(random: &mut Random, name: KindName, per_mille: u64) -> Kind {
         }
         KindName::LogTruncated => Kind::LogTruncated { offsets: random.log_uniform(1..=40) },
         KindName::TopicRecreated => Kind::TopicRecreated,
-        KindName::TopicCompacted => Kind::TopicCompacted,
+        KindName::TopicCompacted => Kind::TopicCompacted { deletes: random.coin() },
         KindName::RowsDeleted => {
             let all: Vec<DeletedFrom> = DeletedFrom::iter().collect();
             Kind::RowsDeleted { table: random.pick(&all) }

@@ -102,7 +102,10 @@ pub enum Kind {
     /// The topic is deleted and created again. Damage.
     TopicRecreated,
     /// The topic becomes compacted. Damage.
-    TopicCompacted,
+    TopicCompacted {
+        /// True if retention deletes records, too: `cleanup.policy` is `compact,delete`.
+        deletes: bool,
+    },
     /// The worker is started with another threshold than the tables are bound to. Damage.
     WorkerMisconfigured,
     /// An operator deletes a row, with a wall-clock timestamp. Damage.

@@ -242,7 +242,7 @@ impl KindName {
             Kind::LogTrimmedPastProgress { .. } => KindName::LogTrimmedPastProgress,
             Kind::LogTruncated { .. } => KindName::LogTruncated,
             Kind::TopicRecreated => KindName::TopicRecreated,
-            Kind::TopicCompacted => KindName::TopicCompacted,
+            Kind::TopicCompacted { .. } => KindName::TopicCompacted,
             Kind::RowsDeleted { .. } => KindName::RowsDeleted,
             _ => return None,
         })

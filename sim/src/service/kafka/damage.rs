@@ -27,8 +27,9 @@ pub(crate) fn damage(context: &SimContext, cluster: &Cluster, kind: Kind) -> boo
             context.history.recreate(TOPIC);
             true
         }
-        Kind::TopicCompacted => {
-            if cluster.configure_topic(TOPIC, "cleanup.policy", Some("compact")).is_err() {
+        Kind::TopicCompacted { deletes } => {
+            let policy = if deletes { "compact,delete" } else { "compact" };
+            if cluster.configure_topic(TOPIC, "cleanup.policy", Some(policy)).is_err() {
                 return false;
             }
             refuses(context, "the topic is compacted");

@@ -42,6 +42,13 @@ pub(crate) struct BrokerFaults {
     state: Mutex<State>,
 }
 
+/// A transaction of a fault.
+struct Open {
+    transactions: Transactions,
+    /// What begins it. The fault may end meanwhile.
+    beginning: JoinHandle<()>,
+}
+
 #[derive(Default)]
 struct State {
     /// A broker has lost its power, and perhaps records that only the others have. If they went down before the controller
@@ -52,7 +59,7 @@ struct State {
     /// What aborts transactions of faults that have ended.
     ending: Vec<JoinHandle<()>>,
     /// Transactions that are open, by fault.
-    open: BTreeMap<u64, Transactions>,
+    open: BTreeMap<u64, Open>,
 }
 
 fn ip(broker: u8) -> IpAddr {
@@ -251,10 +258,12 @@ impl BrokerFaults {
             }
             (Kind::TransactionOpen, _) => {
                 let open = self.state().open.remove(&fault.id);
-                if let Some(open) = open {
+                if let Some(Open { transactions, beginning }) = open {
                     let context = Arc::downgrade(context);
                     let ending = tokio::spawn(async move {
-                        if let Err(error) = open.end().await {
+                        // It does not panic, and nobody aborts it.
+                        let _ = beginning.await;
+                        if let Err(error) = transactions.end().await {
                             note(&context, format_args!("a transaction is not aborted: {error}"));
                         }
                     });
@@ -347,11 +356,11 @@ impl BrokerFaults {
     /// Opens a transaction in all partitions of the topic.
     fn open_transaction(&self, fault: &Fault) {
         let transactions = Transactions::new(self.bootstrap.clone(), "open");
-        self.state().open.insert(fault.id, transactions.clone());
         let partitions = partitions(self.cluster());
-        let (context, fault) = (Arc::downgrade(&self.context), fault.clone());
-        tokio::spawn(async move {
-            match transactions.begin((0..partitions).collect()).await {
+        let (context, fault, opened) = (Arc::downgrade(&self.context), fault.clone(), transactions.clone());
+        let id = fault.id;
+        let beginning = tokio::spawn(async move {
+            match opened.begin((0..partitions).collect()).await {
                 Ok(()) => {
                     if let Some(context) = context.upgrade() {
                         context.effect(&fault);
@@ -360,10 +369,12 @@ impl BrokerFaults {
                 Err(error) => note(&context, format_args!("no transaction is open: {error}")),
             }
         });
+        self.state().open.insert(id, Open { transactions, beginning });
     }
 
     /// Waits until the transactions of faults that have ended are aborted: the log ends after their markers. Then aborts those
-    /// that are still open, as an operator does: a marker may have been lost with the end of a log.
+    /// that are still open, as an operator does: a marker may have been lost with the end of a log. What is then in the log is
+    /// below the high watermark, too.
     pub async fn settle(&self) {
         loop {
             let ending = self.state().ending.pop();
@@ -372,9 +383,18 @@ impl BrokerFaults {
             let _ = ending.await;
         }
         let give_up_ms = self.context.now_ms() + LONGEST_ABORT_MS;
-        while self.abort_open_transactions() && self.context.now_ms() < give_up_ms {
+        while (self.abort_open_transactions() || !self.all_is_committed())
+            && self.context.now_ms() < give_up_ms
+        {
             sleep(RETRY).await;
         }
+    }
+
+    /// Whether everything that the leaders have is readable, the last markers included.
+    fn all_is_committed(&self) -> bool {
+        let cluster = self.cluster();
+        let end = |partition| cluster.replica(cluster.leader(TOPIC, partition)?, TOPIC, partition);
+        (0..partitions(cluster)).all(|partition| end(partition).is_some_and(|log| log.last_stable == log.end))
     }
 
     /// Aborts all transactions that are open in the topic; true if there are some, or that is not known.

@@ -1,5 +1,6 @@
 //! The cluster as the log of a run.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,10 +22,10 @@ use crate::oracle::{Position, Violation};
 use crate::parties::Caller;
 use crate::scenario::Log;
 use crate::scenario::fault::{Fault, Kind};
-use crate::scenario::kafka::{BROKERS, KafkaCluster};
+use crate::scenario::kafka::{BROKERS, KafkaCluster, Protocol};
 use crate::scenario::options::TOPIC;
 use crate::scenario::workload::Item;
-use crate::service::kafka::client::KafkaOpener;
+use crate::service::kafka::client::{KafkaOpener, caller_of};
 use crate::service::kafka::damage;
 use crate::service::kafka::faults::BrokerFaults;
 use crate::service::kafka::mirror::{Mirror, Served};
@@ -149,7 +150,7 @@ impl LogService for KafkaLog {
                 ));
                 Some(true)
             }
-            Kind::LogTrimmedPastProgress { .. } | Kind::TopicRecreated | Kind::TopicCompacted => {
+            Kind::LogTrimmedPastProgress { .. } | Kind::TopicRecreated | Kind::TopicCompacted { .. } => {
                 let is_damaged = damage::damage(&self.context, self.kafka.cluster(), fault.kind);
                 if is_damaged {
                     self.context.effect(fault);
@@ -194,6 +195,17 @@ impl LogService for KafkaLog {
             lost.map(|Acknowledged { partition, offset, .. }| Position { partition, offset }).collect()
         };
         lost.into_iter().for_each(|position| self.context.violate(Violation::AppendLost(position)));
+    }
+
+    fn members(&self) -> Option<BTreeSet<Caller>> {
+        if self.opener.cluster.protocol == Protocol::Upgraded {
+            // librdkafka 2.12 returns the user data of a member's subscription with its assignment
+            // (`rd_kafka_group_MemberState_consumer_write`). A group that has them is not upgraded (KAFKA-18134): a member with the
+            // new protocol waits until the others have ended.
+            return None;
+        }
+        let members = self.kafka.cluster().client_ids_of_group(&self.context.options.pipeline.group)?;
+        Some(members.iter().filter_map(|client_id| caller_of(client_id)).collect())
     }
 
     fn shut_down(&self) {

@@ -94,7 +94,7 @@ impl LogService for SimpleLog {
             Kind::LogTrimmedPastProgress { .. }
             | Kind::LogTruncated { .. }
             | Kind::TopicRecreated
-            | Kind::TopicCompacted => {
+            | Kind::TopicCompacted { .. } => {
                 // The log is damaged from now on, before a worker can see it.
                 if !self.damage(fault.kind).await {
                     return Some(false);
@@ -165,7 +165,7 @@ impl SimpleLog {
                 log.recreate(TOPIC);
                 context.history.recreate(TOPIC);
             }
-            Kind::TopicCompacted => {
+            Kind::TopicCompacted { .. } => {
                 context.damage().refusable.get_or_insert("the topic is compacted");
                 log.set_compacted(TOPIC, true);
             }

@@ -1,8 +1,8 @@
 //! The end of a membership that librdkafka does not renew.
 //!
-//! librdkafka 2.12 rejoins its group by itself after most errors, but not after the following two of the group protocol
-//! `consumer` (`rd_kafka_cgrp_handle_ConsumerGroupHeartbeat`). A new client cures both, because it joins as a new member
-//! that has no partitions.
+//! librdkafka 2.12 rejoins its group by itself after most errors, but not in the following cases, of which the first two are
+//! errors of the group protocol `consumer` (`rd_kafka_cgrp_handle_ConsumerGroupHeartbeat`). A new client cures each, because it
+//! joins as a new member that has no partitions.
 //!
 //! - **`INVALID_REQUEST`** is fatal: the client sends no request any more, and reports no partition as lost. Brokers answer
 //!   it to a heartbeat with the epoch 0 of a member that joins, but without what such a heartbeat must have. librdkafka
@@ -12,6 +12,11 @@
 //! - **`GROUP_ID_NOT_FOUND`** is ignored: the client keeps its partitions and repeats the heartbeat forever, but no
 //!   coordinator knows of it, so its partitions are assigned to no other member when it dies. Brokers answer it if the
 //!   group was deleted: it had no members for a while, because all sessions had expired.
+//! - With the protocol `classic`, **a rejoin during a revocation**: partitions are added to the topic while librdkafka waits for a
+//!   commit before it gives back a revoked partition. The new metadata make it join at once
+//!   (`rd_kafka_cgrp_metadata_update_check`), and what it was to be assigned after the revocation
+//!   (`rkcg_rebalance_incr_assignment`) stays pending for ever: it skips every later rebalance, is removed from the group, keeps
+//!   its partitions, and does not join again.
 //!
 //! Errors that a new client would get again, such as a missing permission, end the worker.
 

@@ -256,6 +256,9 @@ impl Member {
         if self.client.lost_in_rebalance() {
             self.lose_unreleased();
         }
+        if self.client.ignores_rebalances() {
+            self.membership_ended(KafkaError::of(Code::RebalanceInProgress));
+        }
         // Before, librdkafka repeats its request to join.
         if self.joined && self.client.lacks_group() {
             self.membership_ended(KafkaError::of(Code::GroupIdNotFound));

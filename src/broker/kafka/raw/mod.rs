@@ -40,6 +40,11 @@ const ASSIGNMENT_LOST: &str = "partition(s) lost: ";
 const ALREADY_REBALANCING: &str = "already in progress, skipping";
 const MARKED_LOST: &str = " (lost)";
 const WILL_REJOIN: &str = "will rejoin the group";
+/// Its messages about a rebalance in which a member takes no part (`rd_kafka_cgrp_group_is_rebalancing`,
+/// `rd_kafka_cgrp_revoke_all_rejoin_maybe`) contain both if it never will: it waits for the end of a revocation, and none is
+/// under way.
+const STEADY: &str = "(join-state steady)";
+const INCREMENTAL: &str = "incremental assignment ";
 /// Its message about a heartbeat of the protocol `consumer` to which the coordinator has responded with `GROUP_ID_NOT_FOUND`
 /// (`rd_kafka_err_action`), which it ignores.
 const LACKS_GROUP: &str = "ConsumerGroupHeartbeatRequest failed: Broker: The group id does not exist";
@@ -191,6 +196,8 @@ struct LogState {
     lost: AtomicBool,
     /// True if this happened during a rebalance; logged with `debug=cgrp,consumer` only.
     lost_in_rebalance: AtomicBool,
+    /// True if this client takes part in no rebalance any more; logged with `debug=cgrp,consumer` only.
+    ignores_rebalances: AtomicBool,
     /// True if the coordinator did not know the group since this was last read; logged with `debug=broker` only.
     lacks_group: AtomicBool,
     connections: Connections,
@@ -208,6 +215,9 @@ impl LogState {
         let noticed = match facility {
             "COORD" if line.contains(WITHOUT_HEARTBEAT) => Some(&self.without_heartbeat),
             "LOST" if line.contains(ASSIGNMENT_LOST) => Some(&self.lost),
+            "REBALANCE" if line.contains(STEADY) && line.contains(INCREMENTAL) => {
+                Some(&self.ignores_rebalances)
+            }
             "REBALANCE" if line.contains(ALREADY_REBALANCING) && line.contains(MARKED_LOST) => {
                 Some(&self.lost_in_rebalance)
             }
@@ -374,6 +384,11 @@ impl Client {
     /// True if the partitions of a pending revocation were lost since the last call.
     pub(super) fn lost_in_rebalance(&self) -> bool {
         self.log_state().lost_in_rebalance.swap(false, Ordering::AcqRel)
+    }
+
+    /// True if this member of a group takes part in no rebalance any more: it will be removed from its group, and not join again.
+    pub(super) fn ignores_rebalances(&self) -> bool {
+        self.log_state().ignores_rebalances.load(Ordering::Acquire)
     }
 
     /// True if the coordinator does not know the group, or not as one of the protocol `consumer`, according to a heartbeat since

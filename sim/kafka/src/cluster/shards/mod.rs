@@ -85,6 +85,13 @@ impl<S: Shard> Default for Hosts<S> {
     }
 }
 
+impl<S: Shard> Hosts<S> {
+    /// The shard of a partition, once it is loaded.
+    pub(crate) fn loaded(&self, id: PartitionId) -> Option<&S> {
+        self.hosts.get(&id)?.shard.as_ref()
+    }
+}
+
 pub(crate) fn lock<S: Shard>(broker: &Broker) -> MutexGuard<'_, Hosts<S>> {
     S::hosts(broker).lock().unwrap_or_else(PoisonError::into_inner)
 }
