@@ -17,6 +17,8 @@ pub enum Stream {
     ClusterOptions,
     /// The options of the Kafka cluster and of its clients.
     KafkaOptions,
+    /// How many records of a partition the clients of the Kafka cluster queue.
+    QueuedRecords,
     /// Delays of messages from one Kafka broker to another.
     BrokerLink {
         /// The broker that sends, from 0.
@@ -97,6 +99,7 @@ impl Stream {
             Stream::LastRecord => 11,
             Stream::Init => 12,
             Stream::Operator => 13,
+            Stream::QueuedRecords => 14,
             Stream::Heal => 6,
             Stream::Links => 4,
             Stream::Link { from, to } => LINK | u64::from(from) << 16 | u64::from(to),
@@ -201,6 +204,7 @@ mod tests {
             Stream::LastRecord,
             Stream::Init,
             Stream::Operator,
+            Stream::QueuedRecords,
         ];
         let clients = [None, Some(0), Some(1)];
         let links = Service::ALL

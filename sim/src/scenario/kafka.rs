@@ -72,6 +72,9 @@ pub struct ClientOptions {
     /// The rack (`client.rack`), from 1: its broker is read from if it is in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<u8>,
+    /// A partition is fetched while fewer records are queued (`queued.min.messages`); the default fetches all that a scenario has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_records: Option<u64>,
 }
 
 /// A simulated Kafka cluster, and its clients. Times are in simulated milliseconds.
@@ -113,9 +116,10 @@ impl KafkaCluster {
             request_timeout_ms: random.log_uniform(1_000..=5_000),
             metadata_interval_ms: random.log_uniform(500..=10_000),
             rack: (random.below(4) == 0).then(|| random.within(1..=BROKERS.into()) as u8),
+            queued_records: None,
         };
         let broker_session_ms = random.log_uniform(1_000..=4_000);
-        Self {
+        let mut cluster = Self {
             protocol: random.pick(&[
                 Protocol::Classic,
                 Protocol::Classic,
@@ -131,7 +135,12 @@ impl KafkaCluster {
             controller_failover_ms: random.log_uniform(100..=1_000),
             clients: (0..options.workers).map(|_| client(random)).collect(),
             scheduling: Scheduling::draw(random),
+        };
+        let random = &mut Random::new(seed, Stream::QueuedRecords);
+        for client in &mut cluster.clients {
+            client.queued_records = (random.below(4) == 0).then(|| random.log_uniform(1..=20));
         }
+        cluster
     }
 
     /// The timeout of sessions, in simulated milliseconds.

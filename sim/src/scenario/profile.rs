@@ -17,7 +17,7 @@ use crate::scenario::fault::{
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::{Begin, RunOptions};
 use crate::scenario::simplification::Simplification;
-use crate::scenario::{Draft, Tables, World};
+use crate::scenario::{Draft, Log, Tables, World};
 
 /// A way to draw a scenario.
 #[derive(
@@ -88,7 +88,7 @@ impl Profile {
             Self::Lagging => lagging,
             Self::Backpressure => backpressure,
             Self::Handovers => handovers,
-            Self::Damaged => standard,
+            Self::Damaged => damaged,
             Self::Sabotaged => sabotaged,
         };
         Draft { profile: self, ..draft(seed, world) }
@@ -386,12 +386,7 @@ fn handovers(seed: Seed, world: World) -> Draft {
     options.poll_timeout_ms = options.session_timeout_ms * random.within(2..=4);
     options.rebalance_timeout_ms = random.log_uniform(600..=3_000);
     options.pipeline.write_records = Some(random.within(1..=2) as usize);
-    if let Tables::Cassandra(cluster) = &mut draft.tables {
-        cluster.write_timeout_ms = random.within(1_000..=2_000);
-        cluster.read_timeout_ms = random.within(1_000..=2_000);
-        cluster.request_timeout_ms = random.within(1_000..=4_000);
-        cluster.link_ms = random.log_uniform(20..=cluster.longest_link_ms());
-    }
+    slow_down(&mut draft.tables, random);
     draft.shape.records = random.within(50..=100);
     draft.shape.at_start_per_mille = random.pick(&[0, 200, 500]);
     draft.mix = FaultMix {
@@ -411,6 +406,35 @@ fn handovers(seed: Seed, world: World) -> Draft {
             (KindName::LeadersMoved, 300),
         ])
     };
+    draft
+}
+
+/// Messages between replicas take long, and timeouts are longer.
+fn slow_down(tables: &mut Tables, random: &mut Random) {
+    if let Tables::Cassandra(cluster) = tables {
+        cluster.write_timeout_ms = random.within(1_000..=2_000);
+        cluster.read_timeout_ms = random.within(1_000..=2_000);
+        cluster.request_timeout_ms = random.within(1_000..=4_000);
+        cluster.link_ms = random.log_uniform(20..=cluster.longest_link_ms());
+    }
+}
+
+fn damaged(seed: Seed, world: World) -> Draft {
+    let mut draft = standard(seed, world);
+    let random = &mut Random::new(seed, Stream::Profile);
+    let damage = Fault::draw_damage(seed, &draft.options, draft.services());
+    if damage.name() == KindName::LogTrimmedPastProgress
+        && let Log::Kafka(cluster) = &mut draft.log
+    {
+        // Much of what is deleted is not fetched yet.
+        cluster
+            .clients
+            .iter_mut()
+            .for_each(|client| (client.fetch_bytes, client.queued_records) = (200, Some(1)));
+        draft.options.tighten(random);
+        slow_down(&mut draft.tables, random);
+        draft.shape.records = random.within(50..=100);
+    }
     draft
 }
 

@@ -152,6 +152,7 @@ impl Simplification {
                         request_timeout_ms: 2_000,
                         metadata_interval_ms: 2_000,
                         rack: None,
+                        queued_records: None,
                     };
                 }
             }

@@ -48,6 +48,9 @@ impl KafkaOpener {
         };
         set("fetch.wait.max.ms", client.fetch_wait_ms);
         set("fetch.message.max.bytes", client.fetch_bytes);
+        if let Some(records) = client.queued_records {
+            set("queued.min.messages", records);
+        }
         if let Some(rack) = client.rack {
             set("client.rack", rack.into());
         }

@@ -40,6 +40,9 @@ const ASSIGNMENT_LOST: &str = "partition(s) lost: ";
 const ALREADY_REBALANCING: &str = "already in progress, skipping";
 const MARKED_LOST: &str = " (lost)";
 const WILL_REJOIN: &str = "will rejoin the group";
+/// Its message about a member that joins again, because the topic has more partitions, before it has given back what is being
+/// revoked: it no longer says that it owns that, so the group assigns it to others (`rd_kafka_cgrp_metadata_update_check`).
+const REJOINS_TOO_EARLY: &str = "rejoining group in state wait-unassign-call";
 /// Its messages about a rebalance in which a member takes no part (`rd_kafka_cgrp_group_is_rebalancing`,
 /// `rd_kafka_cgrp_revoke_all_rejoin_maybe`) contain both if it never will: it waits for the end of a revocation, and none is
 /// under way.
@@ -222,6 +225,7 @@ impl LogState {
                 Some(&self.lost_in_rebalance)
             }
             "HEARTBEAT" if line.contains(WILL_REJOIN) => Some(&self.lost_in_rebalance),
+            "REJOIN" if line.contains(REJOINS_TOO_EARLY) => Some(&self.lost_in_rebalance),
             "REQERR" if line.contains(LACKS_GROUP) => Some(&self.lacks_group),
             _ => None,
         };
