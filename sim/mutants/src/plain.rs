@@ -22,6 +22,9 @@ const PROGRAMS: [&str; 3] = ["crashes", "decoding", "traits"];
 /// The name of another one: the cases of `tests/traits` on simulated Cassandra.
 const SIMULATED: &str = "simulated traits";
 
+/// The stack of a test's thread, in bytes.
+const STACK: &str = "67108864";
+
 /// How long the tests of one program may take with a mutant: several times as long as the slowest takes without one.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -160,6 +163,8 @@ impl Tests {
         };
         let mut command = Command::new(path);
         command.current_dir(&self.folder).env(VARIABLE, mutant.unwrap_or_default());
+        // A function has the frames of all of its variants, and the tests are not optimized.
+        command.env("RUST_MIN_STACK", STACK);
         command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(stdout);
         let mut child = command.spawn().map_err(of)?;
         let began = Instant::now();

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::switch::Switched;
 
 /// Folders of the repository's root that neither the library nor its tests need.
-const NOT_COPIED: [&str; 4] = ["target", "sim", "fuzz", "docker"];
+const NOT_COPIED: [&str; 3] = ["target", "sim", "fuzz"];
 
 /// The folders.
 #[derive(Clone, Debug)]
