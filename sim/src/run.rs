@@ -345,13 +345,18 @@ async fn drain_and_judge<L: LogService, T: TablesService>(
 
 /// Waits until each worker is a member of its group again: the others have drained the log without one that is not.
 async fn judge_membership<L: LogService>(context: &SimContext, log: &L) {
-    let give_up_ms = context.now_ms() + REJOINS_WITHIN_MS;
+    let outside = || context.members().outside(&log.members()?);
+    violates_no_more(context, REJOINS_WITHIN_MS, || Some(Violation::OutsideGroup { worker: outside()? }))
+        .await;
+}
+
+/// Waits until something is no violation any more; after so long it is one.
+async fn violates_no_more(context: &SimContext, limit_ms: u64, look: impl Fn() -> Option<Violation>) {
+    let give_up_ms = context.now_ms() + limit_ms;
     while !context.has_failed() {
-        let Some(members) = log.members() else { return };
-        let outside = context.members().outside(&members);
-        let Some(worker) = outside else { return };
+        let Some(violation) = look() else { return };
         if context.now_ms() >= give_up_ms {
-            return context.violate(Violation::OutsideGroup { worker });
+            return context.violate(violation);
         }
         wait_and_judge(context).await;
     }
@@ -422,15 +427,8 @@ async fn judge_parts<T: TablesService>(context: &SimContext, checker: &Checker<T
 
 /// Waits until the group has all positions, as dashboards would show them.
 async fn judge_committed(context: &SimContext) {
-    let give_up_ms = context.now_ms() + COMMITTED_LIMIT_MS;
-    while !context.has_failed() {
-        let behind = context.members().behind(&context.all_acknowledged_progress());
-        match behind {
-            None => return,
-            Some(behind) if context.now_ms() >= give_up_ms => return context.violate(behind),
-            Some(_) => wait_and_judge(context).await,
-        }
-    }
+    let behind = || context.members().behind(&context.all_acknowledged_progress());
+    violates_no_more(context, COMMITTED_LIMIT_MS, behind).await;
 }
 
 /// Waits until all workers have refused a topic that they must not read any more, as long as the next check may take.

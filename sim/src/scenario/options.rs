@@ -1,6 +1,7 @@
 //! The options of a run, and how they are drawn.
 
 use std::num::{NonZeroI64, NonZeroU16, NonZeroU32};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use exactlyonce::binding::BindingSpec;
@@ -172,6 +173,18 @@ impl RunOptions {
             options.tighten(random);
         }
         (options, shape)
+    }
+
+    /// Sessions with a timeout in this range, heartbeats to match, and a poll timeout of so many sessions.
+    pub(crate) fn draw_sessions(
+        &mut self,
+        random: &mut Random,
+        session_timeout_ms: RangeInclusive<u64>,
+        sessions_of_a_poll: RangeInclusive<u64>,
+    ) {
+        self.session_timeout_ms = random.log_uniform(session_timeout_ms);
+        self.heartbeat_ms = self.session_timeout_ms / random.within(3..=6);
+        self.poll_timeout_ms = self.session_timeout_ms * random.within(sessions_of_a_poll);
     }
 
     /// Space for few records everywhere, so that every buffer is full when something is slow.

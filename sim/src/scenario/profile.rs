@@ -172,9 +172,7 @@ fn zombies(seed: Seed, world: World) -> Draft {
     let options = &mut draft.options;
     options.workers = random.within(2..=3) as u8;
     options.partitions = random.within(1..=3) as u8;
-    options.session_timeout_ms = random.log_uniform(300..=1_200);
-    options.heartbeat_ms = options.session_timeout_ms / random.within(3..=6);
-    options.poll_timeout_ms = options.session_timeout_ms * random.within(1..=2);
+    options.draw_sessions(random, 300..=1_200, 1..=2);
     options.rebalance_timeout_ms = random.log_uniform(100..=600);
     draft.shape.at_start_per_mille = random.pick(&[0, 200, 500]);
     draft.mix = FaultMix {
@@ -217,9 +215,7 @@ fn storms(seed: Seed, world: World) -> Draft {
     let options = &mut draft.options;
     options.request_timeout_ms = random.log_uniform(30..=150);
     options.service_time_ms = random.log_uniform(1..=(options.request_timeout_ms / 8).max(1));
-    options.session_timeout_ms = random.log_uniform(300..=800);
-    options.heartbeat_ms = options.session_timeout_ms / random.within(3..=6);
-    options.poll_timeout_ms = options.session_timeout_ms * random.within(1..=4);
+    options.draw_sessions(random, 300..=800, 1..=4);
     options.rebalance_timeout_ms = random.log_uniform(100..=600);
     if let Tables::Cassandra(cluster) = &mut draft.tables {
         cluster.write_timeout_ms = random.log_uniform(100..=300);
@@ -381,9 +377,7 @@ fn handovers(seed: Seed, world: World) -> Draft {
     options.chaos_ms = random.within(8_000..=15_000);
     options.request_timeout_ms = random.within(1_000..=1_500);
     options.service_time_ms = random.log_uniform(20..=options.request_timeout_ms / 8);
-    options.session_timeout_ms = random.log_uniform(300..=1_200);
-    options.heartbeat_ms = options.session_timeout_ms / random.within(3..=6);
-    options.poll_timeout_ms = options.session_timeout_ms * random.within(2..=4);
+    options.draw_sessions(random, 300..=1_200, 2..=4);
     options.rebalance_timeout_ms = random.log_uniform(600..=3_000);
     options.pipeline.write_records = Some(random.within(1..=2) as usize);
     slow_down(&mut draft.tables, random);

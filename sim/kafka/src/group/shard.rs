@@ -112,12 +112,12 @@ impl GroupShard {
         self
     }
 
-    /// The groups, and what they need to act.
     /// A group.
     pub(crate) fn group(&self, id: &str) -> Option<&Group> {
         self.groups.get(id)
     }
 
+    /// The groups, and what they need to act.
     pub(super) fn split(&mut self, now: i64) -> (&mut BTreeMap<String, Group>, Env<'_>) {
         let env = Env::new(now, &self.config, &self.topics, &self.observed, &mut self.out, &mut self.after);
         (&mut self.groups, env)
