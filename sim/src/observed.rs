@@ -178,6 +178,8 @@ pub enum Sometimes {
     PreferredReplicaGiven,
     /// A fetch was out of range.
     FetchOutOfRange,
+    /// A broker could not read a log for a consumer.
+    FetchFailed,
     /// A consumer and a broker had different epochs of a leader.
     FetchWithOtherEpoch,
     /// Another broker became the coordinator of the group.

@@ -57,6 +57,8 @@ enum Command {
     RestoreLinks,
     /// Delays the metadata that reach a broker.
     Lag,
+    /// Lets a broker fail to read logs for consumers, or ends that.
+    FailReads,
     /// Lets an in-sync replica lead a partition.
     Move,
     /// Drops a follower from the in-sync set of a partition.
@@ -76,11 +78,12 @@ enum Command {
 }
 
 impl Command {
-    const OTHERS: [Command; 12] = [
+    const OTHERS: [Command; 13] = [
         Command::Wipe,
         Command::Cut,
         Command::RestoreLinks,
         Command::Lag,
+        Command::FailReads,
         Command::Move,
         Command::Shrink,
         Command::Retain,
@@ -109,6 +112,7 @@ impl Command {
             Command::Broker(_) | Command::Wipe => "BROKER",
             Command::Cut => "FROM TO",
             Command::Lag => "BROKER MILLISECONDS",
+            Command::FailReads => "BROKER on|off",
             Command::Move | Command::Shrink => "TOPIC PARTITION BROKER",
             Command::Roll | Command::Compact => "TOPIC",
             Command::Expire => "TOPIC PRODUCER",
@@ -132,6 +136,7 @@ impl Command {
             Command::Cut => "lose all messages from one broker to another",
             Command::RestoreLinks => "end all cuts",
             Command::Lag => "delay all metadata that reach it",
+            Command::FailReads => "let it fail to read logs for consumers",
             Command::Move => "let an in-sync replica lead a partition",
             Command::Shrink => "drop a follower from the in-sync set of a partition",
             Command::Retain => "apply retention on all brokers now",
@@ -152,6 +157,7 @@ impl fmt::Display for Command {
             Command::Cut => "cut",
             Command::RestoreLinks => "restore-links",
             Command::Lag => "lag",
+            Command::FailReads => "fail-reads",
             Command::Move => "move",
             Command::Shrink => "shrink",
             Command::Retain => "retain",
@@ -203,6 +209,8 @@ enum CommandError {
     Unknown(String),
     #[error("'{0}' is not a number that is allowed here")]
     Number(String),
+    #[error("'{0}' is neither 'on' nor 'off'")]
+    Switch(String),
     #[error("{0} requires: {1}")]
     Arguments(Command, &'static str),
     #[error("{0} has no arguments")]
@@ -277,6 +285,14 @@ async fn execute(brokers: &LocalBrokers, line: &[&str]) -> Result<Response, Comm
         Command::Lag => {
             let by = Duration::from_millis(number(arguments, 1)?);
             cluster.lag_metadata(id(brokers, number(arguments, 0)?)?, by);
+        }
+        Command::FailReads => {
+            let fail = match arguments[1] {
+                "on" => true,
+                "off" => false,
+                other => return Err(CommandError::Switch(other.to_owned())),
+            };
+            cluster.fail_reads(id(brokers, number(arguments, 0)?)?, fail);
         }
         Command::Move => {
             let (partition, broker) = (number(arguments, 1)?, number::<u8>(arguments, 2)?);

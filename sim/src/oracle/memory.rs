@@ -10,9 +10,12 @@ const RECORD_BYTES: usize = 96;
 /// Batches that may exist in addition to those in flight: one that is filled, one that is closed, one that waits.
 const OTHER_BATCHES: usize = 3;
 
-/// The records that the thread of a group member may have taken from librdkafka before the pause of a partition: twice what it
-/// takes at once.
+/// The records that the thread of a group member may take from librdkafka while its flow control stops it, and before it learns of
+/// the pause: twice what it takes at once.
 const RECORDS_OF_THE_MEMBER: usize = 2_000;
+
+/// The bytes of deliveries from that thread to the worker at which its flow control stops it.
+const FLOW_CONTROL_BYTES: usize = 1 << 20;
 
 /// What a worker may hold of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub(crate) struct Limit {
     batches: usize,
     /// Of the newest records, how many the consumer may have fetched before its partition was paused.
     fetches: usize,
-    /// Bytes of the others, which wait in the inbox.
+    /// Bytes of the others, which wait in the inbox, or before it.
     pub inbox: usize,
 }
 
@@ -29,14 +32,14 @@ impl Limit {
     /// With the options of a run.
     pub fn of(options: &RunOptions, log: &Log) -> Self {
         let pipeline = &options.pipeline;
-        let fetches = match log {
-            Log::Simple => (options.prefetched_fetches + 2) * options.fetch_records as usize,
-            Log::Kafka(_) => RECORDS_OF_THE_MEMBER,
+        let (fetches, delivered) = match log {
+            Log::Simple => ((options.prefetched_fetches + 2) * options.fetch_records as usize, 0),
+            Log::Kafka(_) => (RECORDS_OF_THE_MEMBER, FLOW_CONTROL_BYTES),
         };
         Self {
             batches: (pipeline.in_flight_batches.max(1) + OTHER_BATCHES) * pipeline.batch_records.max(1),
             fetches,
-            inbox: pipeline.prefetch_bytes,
+            inbox: pipeline.prefetch_bytes + delivered,
         }
     }
 

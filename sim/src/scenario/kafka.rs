@@ -98,6 +98,9 @@ pub struct KafkaCluster {
     /// How the threads of clients take turns.
     #[serde(default, skip_serializing_if = "Scheduling::is_random")]
     pub scheduling: Scheduling,
+    /// How many records the producer appends together before the workers start; otherwise one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appended_together: Option<u64>,
     /// By worker.
     pub clients: Vec<ClientOptions>,
 }
@@ -135,11 +138,13 @@ impl KafkaCluster {
             controller_failover_ms: random.log_uniform(100..=1_000),
             clients: (0..options.workers).map(|_| client(random)).collect(),
             scheduling: Scheduling::draw(random),
+            appended_together: None,
         };
         let random = &mut Random::new(seed, Stream::QueuedRecords);
         for client in &mut cluster.clients {
             client.queued_records = (random.below(4) == 0).then(|| random.log_uniform(1..=20));
         }
+        cluster.appended_together = random.coin().then(|| random.log_uniform(2..=100));
         cluster
     }
 

@@ -14,9 +14,11 @@ use crate::random::{Random, Stream};
 use crate::scenario::fault::{
     Direction, Fault, Host, Kind, KindName, POINTS_OF_A_BATCH, Target, Trigger, combination,
 };
+use crate::scenario::kafka::KafkaCluster;
 use crate::scenario::mix::FaultMix;
 use crate::scenario::options::{Begin, RunOptions};
 use crate::scenario::simplification::Simplification;
+use crate::scenario::workload::WorkloadShape;
 use crate::scenario::{Draft, Log, Tables, World};
 
 /// A way to draw a scenario.
@@ -246,6 +248,7 @@ fn is_of_a_storm(kind: KindName) -> bool {
             | KindName::BrokerStopped
             | KindName::BrokerClockStepped
             | KindName::MetadataLags
+            | KindName::ReadsFail
             | KindName::LeadersMoved
     );
     !is_calm
@@ -349,6 +352,11 @@ fn backpressure(seed: Seed, world: World) -> Draft {
     if world != World::Simple {
         draft.shape.records /= 4;
     }
+    if let Log::Kafka(cluster) = &mut draft.log
+        && random.below(3) == 0
+    {
+        flood(&mut draft.options, &mut draft.shape, cluster);
+    }
     draft.mix = FaultMix {
         number_percent: 300,
         ..FaultMix::of(&[
@@ -364,6 +372,18 @@ fn backpressure(seed: Seed, world: World) -> Draft {
         ])
     };
     draft
+}
+
+/// More and longer records of one partition than the thread of a group member takes from librdkafka before it learns that the
+/// partition is paused.
+fn flood(options: &mut RunOptions, shape: &mut WorkloadShape, cluster: &mut KafkaCluster) {
+    options.partitions = 1;
+    options.pipeline.batch_records = 20;
+    (shape.records, shape.source_bytes, shape.gap_per_mille) = (4_000, 900, 0);
+    cluster.appended_together = Some(1_000);
+    for client in &mut cluster.clients {
+        (client.fetch_bytes, client.queued_records) = (1 << 20, None);
+    }
 }
 
 /// A worker that must release a partition has writes in flight nearly always, and records that wait behind them.
@@ -398,6 +418,7 @@ fn handovers(seed: Seed, world: World) -> Draft {
             (KindName::ConsumerLinkCut, 300),
             (KindName::BrokerStopped, 300),
             (KindName::LeadersMoved, 300),
+            (KindName::ReadsFail, 500),
         ])
     };
     draft

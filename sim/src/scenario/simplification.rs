@@ -90,7 +90,7 @@ pub enum Simplification {
     ClassicProtocol,
     /// Brokers of Kafka that are fast, and noticed soon when they are down.
     FastBrokers,
-    /// Clients of Kafka with the same options.
+    /// Clients of Kafka with the same options, and a producer that appends records one by one.
     EqualClients,
     /// Threads of clients that take turns at random.
     RandomScheduling,
@@ -144,6 +144,7 @@ impl Simplification {
                 (cluster.replica_lag_ms, cluster.checkpoint_ms) = (1_000, 1_000);
             }
             Self::EqualClients => {
+                cluster.appended_together = None;
                 for client in &mut cluster.clients {
                     *client = ClientOptions {
                         poll_interval_ms: 4_000,

@@ -29,7 +29,7 @@ const DESCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Attempts for a topic that is reported as unknown: a new topic, or the topics of a broker that restarted, become
 /// known to the brokers one by one.
-const UNKNOWN_ATTEMPTS: u32 = 5;
+const UNKNOWN_ATTEMPTS: u32 = 10;
 const UNKNOWN_WAIT: Duration = Duration::from_millis(200);
 
 type Key = (String, i32);
@@ -174,7 +174,8 @@ impl Reader {
         let what = || format!("read the settings of topic {topic} and its brokers");
         let described = retry_unknown(|| self.client.describe(topic, self.wait));
         let described = described.map_err(|error| self.error(error, topic, what()))?;
-        let settings = |resource: Resource<'_>| self.client.settings(resource, self.wait);
+        // Another broker may answer, which does not know a new topic yet.
+        let settings = |resource: Resource<'_>| retry_unknown(|| self.client.settings(resource, self.wait));
         let findings = guarantee::findings(topic, &described, settings);
         findings.map_err(|error| self.error(error, topic, what()))
     }

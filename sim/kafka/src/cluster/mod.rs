@@ -25,7 +25,7 @@ mod random;
 mod shards;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -70,6 +70,7 @@ pub(crate) struct Environment {
     /// The host that acts as the controller.
     active: Mutex<Option<NodeId>>,
     lags: Mutex<BTreeMap<NodeId, Duration>>,
+    failing_reads: Mutex<BTreeSet<NodeId>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,6 +120,10 @@ impl Environment {
 
     pub(crate) fn metadata_lag(&self, id: NodeId) -> Duration {
         locked(&self.lags).get(&id).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn reads_fail(&self, id: NodeId) -> bool {
+        locked(&self.failing_reads).contains(&id)
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Broker>>> {
@@ -270,6 +275,7 @@ impl Cluster {
             controller: Mutex::new(controller),
             active: Mutex::default(),
             lags: Mutex::default(),
+            failing_reads: Mutex::default(),
         });
         hub_tasks.start(&environment, Environment::deliver);
         let cluster = Self(Arc::new(Handle(environment)));
@@ -429,6 +435,17 @@ impl Cluster {
     /// Delays all metadata that reach a broker from now on by this long.
     pub fn lag_metadata(&self, id: NodeId, by: Duration) {
         locked(&self.environment().lags).insert(id, by);
+    }
+
+    /// From now on, or no longer, a broker cannot read logs for consumers: it answers each fetch of a partition with
+    /// UNKNOWN_SERVER_ERROR. Its followers are not affected. So a broker answers whose remote storage fails
+    /// (`RemoteLogReader.call`: the error of any exception that has no code, and RemoteStorageException has none).
+    pub fn fail_reads(&self, id: NodeId, fail: bool) {
+        let mut failing = locked(&self.environment().failing_reads);
+        match fail {
+            true => failing.insert(id),
+            false => failing.remove(&id),
+        };
     }
 
     /// Lets another in-sync replica lead a partition, as a reassignment would; whether it leads now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{broker_id, optional};
+use super::{broker_id, controller, optional};
 use crate::cluster::Broker;
 use crate::error::ErrorCode;
 use crate::protocol::frame::{FrameError, RawRequest};
@@ -97,8 +97,7 @@ pub(super) async fn describe(
             .with_rack(optional(&known.rack))
             .with_is_fenced(known.fenced)
     });
-    let alive = image.brokers.values().find(|known| !known.fenced).map(|known| known.id);
-    response.with_controller_id(broker_id(alive)).with_brokers(brokers.collect())
+    response.with_controller_id(broker_id(controller(broker, &image))).with_brokers(brokers.collect())
 }
 
 #[cfg(test)]

@@ -269,6 +269,7 @@ fn respond(result: Result<Found>) -> PartitionData {
 
 fn read_all(broker: &Broker, request: &FetchRequest, wanted: &[Wanted], version: i16) -> Vec<Part> {
     let state = broker.lock();
+    let fails = broker.cluster.reads_fail(broker.id) && !is_from_follower(request, version);
     let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut is_empty = true;
     let parts = wanted.iter().map(|wanted| {
@@ -277,6 +278,7 @@ fn read_all(broker: &Broker, request: &FetchRequest, wanted: &[Wanted], version:
         let result = match id {
             None if version >= 13 => Err(ErrorCode::UnknownTopicId),
             None => Err(ErrorCode::UnknownTopicOrPartition),
+            Some(_) if fails => Err(ErrorCode::UnknownServerError),
             Some(id) => read(broker, &state, request, wanted, id, version, left, is_empty),
         };
         if let Ok(found) = &result {

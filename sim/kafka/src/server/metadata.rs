@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{broker_id, optional};
+use super::{broker_id, controller, optional};
 use crate::cluster::Broker;
 use crate::error::ErrorCode;
 use crate::metadata::{Image, PartitionImage, TopicImage, check_topic_name, is_internal};
@@ -68,8 +68,7 @@ pub(super) async fn serve(
     MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(text(&broker.options().cluster_id)))
-        // Any broker: each forwards what is for the controller.
-        .with_controller_id(broker_id(alive().next().map(|known| known.id)))
+        .with_controller_id(broker_id(controller(broker, &image)))
         .with_topics(topics)
 }
 

@@ -161,6 +161,15 @@ fn topic_of<'a>(image: &'a Image, name: &str, id: TopicId) -> Option<&'a Arc<Top
     if id.is_none() { image.topic(name) } else { image.topics.get(&id) }
 }
 
+/// The broker that clients take for the controller: a random one that is alive, which forwards what is for the controller
+/// (`KRaftMetadataCache.getRandomAliveBrokerId`).
+fn controller(broker: &Broker, image: &Image) -> Option<NodeId> {
+    let alive: Vec<NodeId> =
+        image.brokers.values().filter(|known| !known.fenced).map(|known| known.id).collect();
+    let chosen = (broker.cluster.random() >> 33) as usize % alive.len().max(1);
+    alive.get(chosen).copied()
+}
+
 fn broker_id(node: Option<NodeId>) -> BrokerId {
     BrokerId(node.map_or(-1, |node| node.0))
 }

@@ -227,6 +227,8 @@ fn a_leader_is_moved_and_a_broker_whose_metadata_lag_does_not_know() {
     let mut program = Program::start();
     program.create("t", &[1, 2, 3], &[]);
     program.done("lag 3 4000");
+    program.done("fail-reads 3 on");
+    program.done("fail-reads 3 off");
     program.done("move t 0 2");
     until("the new leader", || program.leader(1, "t") == 2);
     assert_eq!(program.leader(3, "t"), 1);
@@ -297,6 +299,8 @@ fn a_command_that_cannot_be_carried_out_is_an_error_and_the_next_one_is_read() {
         ("cut 1", "error: cut requires: FROM TO"),
         ("cut 1 4", "error: no broker 4"),
         ("lag 0 5", "error: no broker 0"),
+        ("fail-reads 4 on", "error: no broker 4"),
+        ("fail-reads 1 yes", "error: 'yes' is neither 'on' nor 'off'"),
         ("roll none", "error: there is no topic 'none'"),
         ("compact none", "error: there is no topic 'none'"),
         ("expire none 1", "error: there is no topic 'none'"),

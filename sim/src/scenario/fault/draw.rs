@@ -228,6 +228,7 @@ fn draw_of_brokers(
         KindName::MetadataLags => {
             (Kind::MetadataLags { by_ms: random.log_uniform(20..=3_000) }, host(random))
         }
+        KindName::ReadsFail => (Kind::ReadsFail, host(random)),
         KindName::BrokerClockStepped => {
             // Brokers refuse records whose timestamps are an hour ahead of their clock.
             let by_ms = random.log_uniform(1..=1_800_000) as i64;

@@ -54,6 +54,8 @@ pub enum Kind {
         /// By how many milliseconds.
         by_ms: u64,
     },
+    /// A broker answers the fetches of consumers with an error, as when its remote storage fails.
+    ReadsFail,
     /// No name of a broker can be resolved.
     NamesUnavailable,
     /// A producer leaves a transaction open, in all partitions: readers of committed records wait at its beginning. At the end

@@ -106,6 +106,8 @@ pub enum KindName {
     InSyncShrunk,
     /// Metadata reach a broker late.
     MetadataLags,
+    /// A broker cannot read logs for consumers.
+    ReadsFail,
     /// A broker's clock is moved, and back after the duration.
     BrokerClockStepped,
     /// The link from one broker to another is cut.
@@ -169,6 +171,7 @@ impl KindName {
             (Kind::LeadersMoved, Target::Host(Host::Broker(_))) => KindName::LeadersMoved,
             (Kind::InSyncShrunk, Target::Host(Host::Broker(_))) => KindName::InSyncShrunk,
             (Kind::MetadataLags { .. }, Target::Host(Host::Broker(_))) => KindName::MetadataLags,
+            (Kind::ReadsFail, Target::Host(Host::Broker(_))) => KindName::ReadsFail,
             (Kind::Host(HostFault::Kill), Target::AllBrokers) => KindName::AllBrokersKilled,
             (Kind::Host(HostFault::PowerLoss), Target::AllBrokers) => KindName::AllBrokersPowerLost,
             (Kind::Host(HostFault::Kill), Target::AllNodes) => KindName::AllNodesKilled,

@@ -185,6 +185,12 @@ impl BrokerFaults {
                 }
                 self.cluster().lag_metadata(id(broker), Duration::from_millis(by_ms));
             }
+            (Kind::ReadsFail, Target::Host(Host::Broker(broker))) => {
+                if active.iter().any(is_active) {
+                    return Some(false);
+                }
+                self.cluster().fail_reads(id(broker), true);
+            }
             (Kind::NamesUnavailable, _) => {
                 if active.iter().any(is_active) {
                     return Some(false);
@@ -250,6 +256,9 @@ impl BrokerFaults {
             }
             (Kind::MetadataLags { .. }, Target::Host(Host::Broker(broker))) => {
                 self.cluster().lag_metadata(id(broker), Duration::ZERO);
+            }
+            (Kind::ReadsFail, Target::Host(Host::Broker(broker))) => {
+                self.cluster().fail_reads(id(broker), false);
             }
             (Kind::NamesUnavailable, _) => {
                 if let Some(threads) = Threads::current() {

@@ -174,6 +174,7 @@ fn situations(event: &Event<'_>) -> impl Iterator<Item = Sometimes> {
         }
         Event::FetchAnswered { error: Some(error), .. } if of_topic => match error {
             ErrorCode::OffsetOutOfRange => Some(Sometimes::FetchOutOfRange),
+            ErrorCode::UnknownServerError => Some(Sometimes::FetchFailed),
             ErrorCode::FencedLeaderEpoch | ErrorCode::UnknownLeaderEpoch => {
                 Some(Sometimes::FetchWithOtherEpoch)
             }
