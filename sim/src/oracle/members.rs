@@ -14,6 +14,8 @@ use crate::parties::Caller;
 pub(crate) struct Members {
     /// The processes whose consumer exists.
     joined: BTreeSet<Caller>,
+    /// What the consumer of each process has said to be assigned, and not to be lost.
+    assigned: BTreeSet<(i32, Caller)>,
     /// What each process holds. Nothing of a member that the coordinator has removed since.
     holds: BTreeMap<(i32, Caller), Hold>,
     /// What a process has said that it has, when it said so together with everything else the last time, and what it was given
@@ -50,6 +52,7 @@ impl Members {
     pub fn ends(&mut self, caller: Caller) {
         self.joined.remove(&caller);
         self.owned.remove(&caller);
+        self.assigned.retain(|(_, process)| *process != caller);
         self.removed(caller);
     }
 
@@ -60,6 +63,7 @@ impl Members {
 
     /// Its consumer has said that these partitions are assigned.
     pub fn assigned(&mut self, caller: Caller, partitions: &[i32]) {
+        self.assigned.extend(partitions.iter().map(|partition| (*partition, caller)));
         let holds = partitions.iter().map(|partition| ((*partition, caller), Hold::default()));
         self.holds.extend(holds);
     }
@@ -76,12 +80,14 @@ impl Members {
     /// Its consumer has said that these partitions are lost.
     pub fn lost(&mut self, caller: Caller, partitions: &[i32]) {
         for partition in partitions {
+            self.assigned.remove(&(*partition, caller));
             self.holds.remove(&(*partition, caller));
         }
     }
 
     /// It releases a partition. The violation if that was revoked, and another worker has got it already.
     pub fn released(&mut self, caller: Caller, partition: i32) -> Option<Violation> {
+        self.assigned.remove(&(partition, caller));
         let Hold { is_revoked, given_to } = self.holds.remove(&(partition, caller))?;
         let (worker, to) = (caller.worker?, given_to.filter(|_| is_revoked)?);
         Some(Violation::GivenBeforeRelease { worker, partition, to })
@@ -113,11 +119,13 @@ impl Members {
     }
 
     /// A process has left the group. The violation if its consumer still exists, and has always run: it has not polled in time.
+    /// A consumer may leave that has reported all partitions as lost, because it is about to begin another membership.
     pub fn left(&mut self, caller: Caller) -> Option<Violation> {
         self.removed(caller);
         let worker = caller.worker?;
         let has_run = self.joined.contains(&caller) && !self.stood_still.contains(&caller);
-        has_run.then_some(Violation::LeftUnasked { worker })
+        let has_any = self.assigned.iter().any(|(_, process)| *process == caller);
+        (has_run && has_any).then_some(Violation::LeftUnasked { worker })
     }
 
     /// A coordinator begins, and may know less than the one before.
@@ -230,6 +238,17 @@ mod tests {
         assert_eq!(members.left(A), Some(Violation::LeftUnasked { worker: 0 }));
         members.ends(B);
         assert_eq!(members.left(B), None);
+    }
+
+    #[test]
+    fn a_member_that_has_reported_all_partitions_as_lost_may_leave() {
+        let mut members = holding();
+        members.lost(A, &[4]);
+        assert!(members.left(A).is_some());
+        members.lost(A, &[5]);
+        assert_eq!(members.left(A), None);
+        members.assigned(A, &[4]);
+        assert!(members.left(A).is_some(), "it has a partition again");
     }
 
     #[test]

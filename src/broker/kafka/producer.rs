@@ -200,8 +200,13 @@ impl Producer {
 
 /// Drops a value on a thread of its own, because dropping it waits for librdkafka's threads.
 pub(super) fn drop_elsewhere<T: Send + 'static>(value: T) {
-    // If no thread can be started, it is dropped here and the caller waits.
-    let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(move || drop(value));
+    end_elsewhere(move || drop(value));
+}
+
+/// Ends a client on a thread of its own, because that waits for librdkafka's threads.
+pub(super) fn end_elsewhere(end: impl FnOnce() + Send + 'static) {
+    // If no thread can be started, what `end` owns is dropped here, and the caller waits.
+    let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(end);
 }
 
 #[cfg(test)]

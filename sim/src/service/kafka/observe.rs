@@ -302,7 +302,11 @@ impl History {
                 context.members().reloaded();
             }
             Event::MemberJoined { member, client_id, .. } => {
-                self.processes.extend(caller_of(client_id).map(|caller| (member.to_owned(), caller)));
+                if let Some(caller) = caller_of(client_id) {
+                    // A process may have had another membership before, which ends later.
+                    self.processes.retain(|_, known| *known != caller);
+                    self.processes.insert(member.to_owned(), caller);
+                }
             }
             // Other reports say only what the member has given back.
             Event::OwnershipReported { member, partitions, is_full: true, .. } => {

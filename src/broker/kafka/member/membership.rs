@@ -19,22 +19,26 @@
 //!   its partitions, and does not join again.
 //!
 //! Errors that a new client would get again, such as a missing permission, end the worker.
+//!
+//! The old client leaves the group and ends. librdkafka 2.12 does not end, even if it is destroyed, while a rebalance waits for the
+//! answer of the application (`rd_kafka_cgrp_try_terminate`): it waits for ever, and its main thread does not sleep meanwhile. So
+//! every rebalance is answered before a client is dropped.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Member;
 use crate::backoff::Backoff;
 use crate::broker::Delivery;
 use crate::broker::kafka::error::{Class, KafkaError};
 use crate::broker::kafka::options::GroupProtocol;
-use crate::broker::kafka::producer::drop_elsewhere;
+use crate::broker::kafka::producer::end_elsewhere;
 use crate::broker::kafka::properties::Properties;
-use crate::broker::kafka::raw::{Client, Queue};
+use crate::broker::kafka::raw::{Client, Event, Queue};
 
 /// The wait before a new membership, which doubles with every one that the group has not accepted.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -42,6 +46,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Consecutive memberships that may get `INVALID_REQUEST` before the group has accepted them. The request of another one is
 /// the same, so it is as invalid.
 const MAX_INVALID: u32 = 3;
+
+/// How long a client may take to leave its group when its membership has ended.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval in which a client that leaves is polled.
+const LEAVE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Opens memberships of one group.
 pub(in crate::broker::kafka) struct Memberships {
@@ -94,6 +103,34 @@ impl Memberships {
     }
 }
 
+/// Lets a client leave its group, as far as it can in time, so that it can be dropped.
+pub(super) fn leave(client: &Client, queue: &Queue, topic: &str) {
+    let deadline = Instant::now() + LEAVE_TIMEOUT;
+    // After a fatal error it cannot leave.
+    let leaves = client.close(queue).is_ok();
+    loop {
+        answer_rebalances(client, queue, topic);
+        if !leaves || client.closed() || Instant::now() >= deadline {
+            return;
+        }
+        thread::park_timeout(LEAVE_POLL_INTERVAL);
+    }
+}
+
+/// Answers the rebalances of a client that nobody needs any more.
+pub(super) fn answer_rebalances(client: &Client, queue: &Queue, topic: &str) {
+    while let Some(event) = queue.event() {
+        let answered = match event {
+            Event::Assign(_) => client.incremental_assign(topic, &[]),
+            Event::Revoke(_) => client.incremental_unassign(topic, &[]),
+            Event::Error { .. } | Event::Committed(_) | Event::Other => Ok(()),
+        };
+        if let Err(error) = answered {
+            debug!(topic, %error, "librdkafka did not accept the answer to a rebalance");
+        }
+    }
+}
+
 impl Member {
     /// The membership has ended, and librdkafka does not rejoin. Its partitions are lost, and a new membership follows
     /// after a backoff, unless it would end with the same error: then the worker gets the error.
@@ -133,9 +170,9 @@ impl Member {
                 info!(topic = self.topic, "joining the group as a new member");
                 queue.wake(thread::current());
                 let old =
-                    (std::mem::replace(&mut self.queue, queue), std::mem::replace(&mut self.client, client));
-                // Dropping a client waits for its threads.
-                drop_elsewhere(old);
+                    (std::mem::replace(&mut self.client, client), std::mem::replace(&mut self.queue, queue));
+                let topic = self.topic.clone();
+                end_elsewhere(move || leave(&old.0, &old.1, &topic));
                 self.not_joined_since = now;
             }
             Err(error) => {

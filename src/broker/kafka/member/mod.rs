@@ -156,6 +156,7 @@ impl Member {
             }
             None => debug!(topic = self.topic, "the worker was dropped without leaving its group"),
         }
+        membership::answer_rebalances(&self.client, &self.queue, &self.topic);
         // Drops the queues, then the client, which may take a while: hence on this thread.
     }
 

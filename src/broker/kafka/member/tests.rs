@@ -128,3 +128,35 @@ fn a_position_that_the_group_refuses_is_committed_again() {
         }
     }
 }
+
+/// A client whose group has assigned a partition, which waits for the answer.
+fn client_that_waits_for_an_answer(cluster: &Cluster, protocol: GroupProtocol) -> (Arc<Client>, Queue) {
+    let mut options = KafkaOptions::new(cluster.servers());
+    options.group_protocol = protocol;
+    let (client, mut queue) = Memberships::new(options.member("g", 1), TOPIC).open().unwrap();
+    // Wakes this thread when the queue is no longer empty.
+    queue.wake(thread::current());
+    let began = Instant::now();
+    thread::park_timeout(Duration::from_secs(30));
+    assert!(began.elapsed() < Duration::from_secs(30), "{protocol:?}: nothing was assigned");
+    (client, queue)
+}
+
+#[test]
+fn a_client_is_dropped_in_time_although_a_rebalance_waits_for_an_answer() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        for leaves in [true, false] {
+            let cluster = Cluster::new(TOPIC);
+            let (client, queue) = client_that_waits_for_an_answer(&cluster, protocol);
+            let end = thread::spawn(move || match leaves {
+                true => membership::leave(&client, &queue, TOPIC),
+                false => membership::answer_rebalances(&client, &queue, TOPIC),
+            });
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !end.is_finished() {
+                assert!(Instant::now() < deadline, "{protocol:?}, leaves: {leaves}");
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
