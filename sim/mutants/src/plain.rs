@@ -17,7 +17,7 @@ use crate::switch::Switched;
 use crate::tree::{Tree, TreeError};
 
 /// Test programs that need no service and are quick, besides the library's own tests.
-const PROGRAMS: [&str; 3] = ["crashes", "decoding", "traits"];
+const PROGRAMS: [&str; 4] = ["crashes", "decoding", "kafka", "traits"];
 
 /// The name of another one: the cases of `tests/traits` on simulated Cassandra.
 const SIMULATED: &str = "simulated traits";
@@ -78,6 +78,8 @@ impl Tests {
         cargo.args(["test", "--no-run", "--package", "exactlyonce", "--lib"]);
         PROGRAMS.iter().for_each(|program| _ = cargo.args(["--test", program]));
         let directory = format!("build.build-dir={:?}", tree.target.to_string_lossy());
+        // Most of the time of these tests is that of this code.
+        cargo.args(["--config", "profile.dev.package.exactlyonce.opt-level=1"]);
         cargo.arg("--config").arg(directory).arg("--target-dir").arg(tree.folder().join("plain"));
         let programs = build::run(cargo, files)?;
         let mut tests = Self { folder: tree.copy(), programs, quickest: Vec::new() };
@@ -163,7 +165,7 @@ impl Tests {
         };
         let mut command = Command::new(path);
         command.current_dir(&self.folder).env(VARIABLE, mutant.unwrap_or_default());
-        // A function has the frames of all of its variants, and the tests are not optimized.
+        // A function has the frames of all of its variants.
         command.env("RUST_MIN_STACK", STACK);
         command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(stdout);
         let mut child = command.spawn().map_err(of)?;

@@ -449,6 +449,7 @@ fn damaged(seed: Seed, world: World) -> Draft {
         draft.options.tighten(random);
         slow_down(&mut draft.tables, random);
         draft.shape.records = random.within(50..=100);
+        draft.shape.at_start_per_mille = 1_000;
     }
     draft
 }
