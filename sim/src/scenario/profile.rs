@@ -418,7 +418,7 @@ fn handovers(seed: Seed, world: World) -> Draft {
             (KindName::ConsumerLinkCut, 300),
             (KindName::BrokerStopped, 300),
             (KindName::LeadersMoved, 300),
-            (KindName::ReadsFail, 500),
+            (KindName::ReadsFail, 900),
         ])
     };
     draft
@@ -450,6 +450,7 @@ fn damaged(seed: Seed, world: World) -> Draft {
         slow_down(&mut draft.tables, random);
         draft.shape.records = random.within(50..=100);
         draft.shape.at_start_per_mille = 1_000;
+        (draft.options.begin, draft.options.init_among_faults) = (Begin::Start, false);
     }
     draft
 }

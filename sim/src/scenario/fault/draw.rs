@@ -279,9 +279,7 @@ fn draw_of_anyone(random: &mut Random, name: KindName, per_mille: u64) -> Kind {
             let all: Vec<Sabotage> = Sabotage::iter().collect();
             Kind::Sabotaged { how: random.pick(&all), per_mille }
         }
-        KindName::LogTrimmedPastProgress => {
-            Kind::LogTrimmedPastProgress { records: random.log_uniform(1..=100) }
-        }
+        KindName::LogTrimmedPastProgress => Kind::LogTrimmedPastProgress { records: random.within(1..=100) },
         KindName::LogTruncated => Kind::LogTruncated { offsets: random.log_uniform(1..=40) },
         KindName::TopicRecreated => Kind::TopicRecreated,
         KindName::TopicCompacted => Kind::TopicCompacted { deletes: random.coin() },
