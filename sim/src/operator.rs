@@ -6,9 +6,10 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use exactlyonce::binding::{self, Origin};
+use exactlyonce::binding::{self, BindingError, Origin};
+use exactlyonce::broker::Broker;
 use exactlyonce::error::chain;
-use exactlyonce::store::Binding;
+use exactlyonce::store::{Binding, Store};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use tokio::network::Network;
@@ -17,9 +18,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::context::SimContext;
 use crate::network::Channel;
+use crate::oracle::Violation;
 use crate::parties::Caller;
 use crate::random::{Random, Stream};
-use crate::scenario::options::Begin;
+use crate::scenario::options::{Begin, TOPIC};
 use crate::service::{BrokerOpener, Opener};
 
 /// Time between two attempts.
@@ -119,14 +121,32 @@ async fn init<L: BrokerOpener, T: Opener>(
     };
     loop {
         match tables.open(&channel).await {
-            Ok(store) => {
-                match binding::init(&broker, &store, &context.options.pipeline.binding_spec, &origin).await {
-                    Ok(initialized) => return Some(initialized.binding),
-                    Err(error) => context.note(format_args!("init failed, retrying: {}", chain(&error))),
+            Ok(store) => match bind(&context, &broker, &store, &origin).await {
+                Ok(binding) => return Some(binding),
+                Err(error) => {
+                    context.note(format_args!("init failed, retrying: {}", chain(&error)));
+                    let is_final =
+                        matches!(&error, BindingError::Broker { source, .. } if !source.is_retriable());
+                    if is_final && !context.damage().done {
+                        context.violate(Violation::InitFailed { error: chain(&error).to_string() });
+                    }
                 }
-            }
+            },
             Err(error) => context.note(format_args!("init has no tables: {error}")),
         }
         sleep(RETRY).await;
     }
+}
+
+/// What `init` does: checks the settings of the topic, and binds the tables.
+async fn bind<B: Broker, S: Store>(
+    context: &SimContext,
+    broker: &B,
+    store: &S,
+    origin: &Origin,
+) -> Result<Binding, BindingError> {
+    let of_topic = |source| BindingError::Broker { topic: TOPIC.to_owned(), source };
+    broker.guarantees(TOPIC).await.map_err(of_topic)?;
+    let initialized = binding::init(broker, store, &context.options.pipeline.binding_spec, origin).await?;
+    Ok(initialized.binding)
 }

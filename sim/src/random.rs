@@ -17,7 +17,8 @@ pub enum Stream {
     ClusterOptions,
     /// The options of the Kafka cluster and of its clients.
     KafkaOptions,
-    /// How many records of a partition the clients of the Kafka cluster queue, and how many are appended together.
+    /// How many records of a partition the clients of the Kafka cluster queue, how many are appended together, and when brokers
+    /// learn of the topic.
     QueuedRecords,
     /// Delays of messages from one Kafka broker to another.
     BrokerLink {

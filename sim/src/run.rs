@@ -239,10 +239,21 @@ async fn execute<L: LogService, T: TablesService>(
     let handle = Handle::current();
     let Scenario { faults, records, .. } = scenario;
     let (before, during): (Vec<Item>, Vec<Item>) = records.into_iter().partition(|item| item.at_ms.is_none());
-    let log = Arc::new(L::start(&context).await);
-    log.append(before).await;
-    let services = services(&handle, &context);
-    let tables = Arc::new(T::start(&context).await);
+    let start_log = async {
+        let log = Arc::new(L::start(&context).await);
+        log.append(before).await;
+        log
+    };
+    let start_tables = async {
+        let services = services(&handle, &context);
+        (services, Arc::new(T::start(&context).await))
+    };
+    let (log, (services, tables)) = if context.log_options.is_created_last() {
+        let tables = start_tables.await;
+        (start_log.await, tables)
+    } else {
+        (start_log.await, start_tables.await)
+    };
     let openers = (log.opener(), tables.opener());
     let mut operator = Operator::start(&context, openers.clone());
     let bound = match context.options.init_among_faults {

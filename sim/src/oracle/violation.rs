@@ -228,6 +228,11 @@ pub enum Violation {
         /// Its error.
         error: String,
     },
+    /// `init` ended with an error of the broker that it does not repeat, although the topic exists.
+    InitFailed {
+        /// Its error.
+        error: String,
+    },
     /// A worker without a retry deadline gave up on the store.
     GaveUp {
         /// Which.
@@ -295,6 +300,7 @@ impl Violation {
                 | Violation::GivenBeforeRelease { .. }
                 | Violation::RecordPassedOver { .. }
                 | Violation::ThreadSpins { .. }
+                | Violation::InitFailed { .. }
                 | Violation::NotRefused { .. }
                 | Violation::VerifyWrong { .. }
                 | Violation::EndedUnexpectedly { .. }
@@ -309,6 +315,7 @@ impl Violation {
         matches!(
             self,
             Violation::RequestRefused { .. }
+                | Violation::InitFailed { .. }
                 | Violation::GaveUp { .. }
                 | Violation::Stuck { .. }
                 | Violation::Refused { .. }

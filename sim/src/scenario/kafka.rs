@@ -101,9 +101,15 @@ pub struct KafkaCluster {
     /// How many records the producer appends together before the workers start; otherwise one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appended_together: Option<u64>,
+    /// The topic is created when the tables are there already, and two brokers learn of it so much later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_known_after_ms: Option<u64>,
     /// By worker.
     pub clients: Vec<ClientOptions>,
 }
+
+/// The latest time at which a broker learns of the topic: clients ask again for two seconds.
+const LATEST_TOPIC_MS: u64 = 1_200;
 
 /// Shortest session that the simulated brokers allow.
 const SHORTEST_SESSION_MS: u64 = 1_000;
@@ -139,12 +145,15 @@ impl KafkaCluster {
             clients: (0..options.workers).map(|_| client(random)).collect(),
             scheduling: Scheduling::draw(random),
             appended_together: None,
+            topic_known_after_ms: None,
         };
         let random = &mut Random::new(seed, Stream::QueuedRecords);
         for client in &mut cluster.clients {
             client.queued_records = (random.below(4) == 0).then(|| random.log_uniform(1..=20));
         }
         cluster.appended_together = random.coin().then(|| random.log_uniform(2..=100));
+        cluster.topic_known_after_ms =
+            (random.below(4) == 0).then(|| random.log_uniform(100..=LATEST_TOPIC_MS));
         cluster
     }
 

@@ -79,6 +79,11 @@ impl Log {
     fn is_simple(&self) -> bool {
         matches!(self, Log::Simple)
     }
+
+    /// True if the topic is created when the tables are there already.
+    pub(crate) fn is_created_last(&self) -> bool {
+        matches!(self, Log::Kafka(cluster) if cluster.topic_known_after_ms.is_some())
+    }
 }
 
 /// The services of a scenario.

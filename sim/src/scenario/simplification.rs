@@ -142,6 +142,7 @@ impl Simplification {
                 (cluster.link_ms, cluster.coordinator_load_ms) = (1, 1);
                 (cluster.broker_session_ms, cluster.controller_failover_ms) = (1_000, 100);
                 (cluster.replica_lag_ms, cluster.checkpoint_ms) = (1_000, 1_000);
+                cluster.topic_known_after_ms = None;
             }
             Self::EqualClients => {
                 cluster.appended_together = None;

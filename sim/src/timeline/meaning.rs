@@ -306,6 +306,11 @@ fn meaning(violation: &Violation) -> Meaning {
             "The store must not refuse a request with which nothing is wrong.",
             format!("Worker {worker} ended: {error}."),
         ),
+        Violation::InitFailed { error } => of(
+            "The tables are not bound",
+            "Where the topic exists, init binds the tables to it: what brokers do not know yet, it asks for again.",
+            format!("Init ended: {error}."),
+        ),
         Violation::GaveUp { worker, error } => of(
             "A worker gave up",
             "A worker without a deadline for retries retries until the store responds.",

@@ -66,7 +66,7 @@ fn ip(broker: u8) -> IpAddr {
     address(broker + 1).into()
 }
 
-fn id(broker: u8) -> NodeId {
+pub(super) fn id(broker: u8) -> NodeId {
     NodeId(i32::from(broker) + 1)
 }
 

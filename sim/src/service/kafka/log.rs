@@ -27,7 +27,7 @@ use crate::scenario::options::TOPIC;
 use crate::scenario::workload::Item;
 use crate::service::kafka::client::{KafkaOpener, caller_of};
 use crate::service::kafka::damage;
-use crate::service::kafka::faults::BrokerFaults;
+use crate::service::kafka::faults::{BrokerFaults, id};
 use crate::service::kafka::mirror::{Mirror, Served};
 use crate::service::kafka::observe::Observing;
 use crate::service::kafka::producer::{Acknowledged, Producer};
@@ -86,7 +86,13 @@ impl LogService for KafkaLog {
         let opener = KafkaOpener { bootstrap: kafka.bootstrap(), cluster: cluster.clone(), session_ms };
         let operator = Handle::current().create_node().name("operator of the log").ip(IP).build();
         Network::current().plug_in(operator.id(), IP);
+        let late = || (0..BROKERS).filter(|broker| u64::from(*broker) != context.seed % u64::from(BROKERS));
+        let lag = |ms| {
+            late().for_each(|broker| kafka.cluster().lag_metadata(id(broker), Duration::from_millis(ms)))
+        };
+        lag(cluster.topic_known_after_ms.unwrap_or(0));
         create_topic(context, &operator, opener.clone()).await;
+        lag(0);
         let producer = {
             let (opener, bootstrap) = (opener.clone(), opener.bootstrap.clone());
             let connect = move || opener.connect(OPERATOR).expect(OPTIONS);
