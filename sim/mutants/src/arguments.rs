@@ -55,7 +55,7 @@ pub struct Arguments {
     /// Number of searches at the same time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Begin no search after this time, builds excluded; fractions are possible
+    /// Begin no search, and test no mutant, after this time, builds excluded; fractions are possible
     #[arg(long, value_parser = minutes)]
     pub minutes: Option<Duration>,
     /// Most seeds of the unchanged pipeline in each world and profile; 0 for none [default: all that were needed]

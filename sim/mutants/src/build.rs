@@ -36,6 +36,12 @@ struct Line {
     executable: Option<PathBuf>,
     message: Option<Message>,
     target: Option<Target>,
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -131,8 +137,12 @@ pub fn run(mut cargo: Command, files: &BTreeMap<String, Switched>) -> Result<Exe
         let Ok(line) = serde_json::from_str::<Line>(&line) else { continue };
         match line.reason.as_str() {
             "compiler-artifact" => {
-                if let Some((target, executable)) = line.target.zip(line.executable) {
+                let Some((target, executable)) = line.target.zip(line.executable) else { continue };
+                // The tests of a library may have the name of a program, which is built for other tests.
+                if line.profile.is_some_and(|profile| profile.test) {
                     executables.insert(target.name, executable);
+                } else {
+                    executables.entry(target.name).or_insert(executable);
                 }
             }
             "compiler-message" => errors.extend(line.message.filter(|message| message.level == "error")),

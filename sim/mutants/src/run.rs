@@ -164,7 +164,12 @@ impl Run<'_> {
         if arguments.plain_tests {
             eprintln!("building the tests");
             let tests = Tests::build(&self.tree, &combined.files)?;
+            let deadline = arguments.minutes.map(|time| Instant::now() + time);
             for (number, name) in names.iter().enumerate() {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    eprintln!("no time is left for {} mutants", names.len() - number);
+                    break;
+                }
                 eprintln!("testing {name}, {} of {}", number + 1, names.len());
                 let found = tests.find(name, Failures::All)?;
                 results.mutants.entry(name.clone()).or_default().plain_tests = Some(found);

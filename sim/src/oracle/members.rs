@@ -85,11 +85,13 @@ impl Members {
         }
     }
 
-    /// It releases a partition. The violation if that was revoked, and another worker has got it already.
+    /// It releases a partition. The violation if that was revoked, and another worker has got it already. A process that was paused
+    /// or held may have been about to learn that it has lost the partition.
     pub fn released(&mut self, caller: Caller, partition: i32) -> Option<Violation> {
         self.assigned.remove(&(partition, caller));
         let Hold { is_revoked, given_to } = self.holds.remove(&(partition, caller))?;
-        let (worker, to) = (caller.worker?, given_to.filter(|_| is_revoked)?);
+        let is_early = is_revoked && !self.stood_still.contains(&caller);
+        let (worker, to) = (caller.worker?, given_to.filter(|_| is_early)?);
         Some(Violation::GivenBeforeRelease { worker, partition, to })
     }
 
@@ -178,6 +180,15 @@ mod tests {
         let expected = Violation::GivenBeforeRelease { worker: 0, partition: 5, to: 1 };
         assert_eq!(members.released(A, 5), Some(expected));
         assert_eq!(members.released(B, 6), None, "it is given to its holder");
+    }
+
+    #[test]
+    fn a_process_that_was_paused_may_release_a_partition_that_it_has_lost() {
+        let mut members = holding();
+        members.revoked(A, &[4]);
+        members.stands_still(0);
+        members.given(B, &BTreeSet::from([4]));
+        assert_eq!(members.released(A, 4), None);
     }
 
     #[test]

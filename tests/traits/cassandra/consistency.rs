@@ -108,7 +108,10 @@ async fn a_binding_that_is_another_one_when_it_is_read_back_is_not_acknowledged(
     });
     let overwrite = async {
         is_inserted.await.expect("the rule is there");
-        let mut cql = Statement::new("UPDATE test.pipeline SET topic = 'other' WHERE name = 'pipeline'");
+        // Later than the insert, whose timestamp is of a node's clock.
+        let mut cql = Statement::new(
+            "UPDATE test.pipeline USING TIMESTAMP 9000000000000000 SET topic = 'other' WHERE name = 'pipeline'",
+        );
         cql.set_consistency(Consistency::All);
         session.query_unpaged(cql, ()).await.expect("the row can be written");
         is_overwritten.store(true, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use exactlyonce::binding::BindingSpec;
-use exactlyonce::broker::{NewRecord, Producer as _};
+use exactlyonce::broker::{Broker as _, BrokerError, NewRecord, Producer as _};
 use exactlyonce::error::chain;
 use exactlyonce::store::Store;
 use exactlyonce::verify::{self, VerifyOptions};
@@ -293,7 +293,7 @@ async fn create_topic(context: &Arc<SimContext>, operator: &NodeHandle, opener: 
         let broker = opener.connect(OPERATOR).expect(OPTIONS);
         loop {
             match broker.create_topic(TOPIC, partitions, i16::from(BROKERS)).await {
-                Ok(_) | Err(exactlyonce::broker::BrokerError::TopicExists { .. }) => return,
+                Ok(_) | Err(BrokerError::TopicExists { .. }) => break,
                 Err(error) => {
                     if let Some(context) = context.upgrade() {
                         context.note(format_args!("no topic: {}", chain(&error)));
@@ -301,6 +301,13 @@ async fn create_topic(context: &Arc<SimContext>, operator: &NodeHandle, opener: 
                 }
             }
             sleep(RETRY).await;
+        }
+        // As `init` does, which may follow at once.
+        if let Err(error) = broker.guarantees(TOPIC).await
+            && !error.is_retriable()
+            && let Some(context) = context.upgrade()
+        {
+            context.violate(Violation::InitFailed { error: chain(&error).to_string() });
         }
     });
     created.await.expect("the operator's machine is never killed");
