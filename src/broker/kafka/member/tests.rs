@@ -130,8 +130,8 @@ fn a_position_that_the_group_refuses_is_committed_again() {
 }
 
 /// A client whose group has assigned a partition, which waits for the answer.
-fn client_that_waits_for_an_answer(cluster: &Cluster, protocol: GroupProtocol) -> (Arc<Client>, Queue) {
-    let mut options = KafkaOptions::new(cluster.servers());
+fn client_that_waits_for_an_answer(servers: String, protocol: GroupProtocol) -> (Arc<Client>, Queue) {
+    let mut options = KafkaOptions::new(servers);
     options.group_protocol = protocol;
     let (client, mut queue) = Memberships::new(options.member("g", 1), TOPIC).open().unwrap();
     // Wakes this thread when the queue is no longer empty.
@@ -147,16 +147,21 @@ fn a_client_is_dropped_in_time_although_a_rebalance_waits_for_an_answer() {
     for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
         for leaves in [true, false] {
             let cluster = Cluster::new(TOPIC);
-            let (client, queue) = client_that_waits_for_an_answer(&cluster, protocol);
-            let end = thread::spawn(move || match leaves {
-                true => membership::leave(&client, &queue, TOPIC),
-                false => membership::answer_rebalances(&client, &queue, TOPIC),
+            let servers = cluster.servers();
+            // A thread of its own, which no earlier client wakes.
+            let end = thread::spawn(move || {
+                let (client, queue) = client_that_waits_for_an_answer(servers, protocol);
+                match leaves {
+                    true => membership::leave(&client, &queue, TOPIC),
+                    false => membership::answer_rebalances(&client, &queue, TOPIC),
+                }
             });
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while !end.is_finished() {
                 assert!(Instant::now() < deadline, "{protocol:?}, leaves: {leaves}");
                 thread::sleep(Duration::from_millis(20));
             }
+            end.join().expect("a partition was assigned");
         }
     }
 }
