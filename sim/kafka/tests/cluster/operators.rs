@@ -200,3 +200,14 @@ async fn a_leader_that_has_lost_its_power_and_started_again_serves_nobody_until_
     }
     assert_eq!(cluster.open_transactions("t", 0).unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_cannot_read_fails_fetches_of_consumers_and_serves_its_followers() {
+    let bed = Testbed::start().await;
+    bed.topic("t", &[1, 2, 3], &[]).await;
+    bed.cluster.fail_reads(NodeId(1), true);
+    assert_eq!(bed.produce("t", &["a"], -1).await, Ok(0), "the followers have it");
+    assert_eq!(bed.fetch("t", 0).await.err(), Some(ErrorCode::UnknownServerError));
+    bed.cluster.fail_reads(NodeId(1), false);
+    assert_eq!(bed.fetch("t", 0).await.map(|read| read.values.len()), Ok(1));
+}

@@ -1,9 +1,12 @@
-//! Topics: creation, deletion, more partitions, and metadata that arrive late.
+//! Topics: creation, deletion, more partitions, and metadata, which may arrive late.
+
+use std::collections::BTreeSet;
 
 use proto_kafka::messages::create_partitions_request::CreatePartitionsTopic;
 use proto_kafka::messages::fetch_request::{FetchPartition, FetchTopic};
 use proto_kafka::messages::metadata_request::MetadataRequestTopic;
-use proto_kafka::messages::{CreatePartitionsRequest, FetchRequest, MetadataRequest};
+use proto_kafka::messages::{CreatePartitionsRequest, DescribeClusterRequest, FetchRequest, MetadataRequest};
+use simulated_kafka::cluster::HostFault;
 use simulated_kafka::error::ErrorCode;
 use simulated_kafka::types::NodeId;
 
@@ -99,4 +102,23 @@ async fn an_unknown_topic_is_created_when_a_client_asks_for_it() {
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(ask("u", false).await, Ok(4));
     assert_eq!(ask("a b", true).await, Err(ErrorCode::InvalidTopicException));
+}
+
+/// Clients send what is for the controller to the broker that metadata name: in KRaft a random one, which forwards it.
+#[tokio::test(start_paused = true)]
+async fn metadata_name_a_random_broker_that_is_alive_as_the_controller() {
+    let bed = Testbed::start().await;
+    let named = async || {
+        let mut named = BTreeSet::new();
+        for _ in 0..50 {
+            let metadata = bed.send(1, MetadataRequest::default().with_topics(None), 9).await.unwrap();
+            let cluster = bed.send(1, DescribeClusterRequest::default(), 0).await.unwrap();
+            named.extend([metadata.controller_id.0, cluster.controller_id.0]);
+        }
+        named
+    };
+    assert_eq!(named().await, BTreeSet::from([1, 2, 3]));
+    bed.cluster.apply(NodeId(3), HostFault::Kill);
+    tokio::time::sleep(seconds(30)).await;
+    assert_eq!(named().await, BTreeSet::from([1, 2]));
 }
