@@ -31,6 +31,18 @@ impl SimulatedBrokers {
         Self::start_with(&[])
     }
 
+    /// The same for a test, whose thread is one of a runtime.
+    pub fn start_in_test() -> Self {
+        let started = std::thread::spawn(Self::start).join().expect("the start ends");
+        started.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Their addresses, as the property `bootstrap.servers` has them.
+    pub fn bootstrap_servers(&self) -> String {
+        let addresses: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
+        addresses.join(",")
+    }
+
     /// Starts them with some settings that differ from the real brokers'.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_multi_thread()

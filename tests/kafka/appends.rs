@@ -13,7 +13,6 @@ use simulated_kafka::cluster::Recovery;
 use tokio::time::sleep;
 
 use crate::simulated_kafka::SimulatedBrokers;
-use crate::start_brokers;
 
 const TOPIC: &str = "recreated";
 const PARTITIONS: i32 = 6;
@@ -39,9 +38,8 @@ async fn append_in_the_end(broker: &KafkaBroker) {
 #[tokio::test]
 async fn a_topic_that_was_recreated_after_elections_is_appended_to() {
     // A static, because a runtime that belongs to it must not be dropped on a thread of another one.
-    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(start_brokers);
-    let addresses: Vec<_> = BROKERS.addresses().iter().map(ToString::to_string).collect();
-    let mut options = KafkaOptions::new(addresses.join(","));
+    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(SimulatedBrokers::start_in_test);
+    let mut options = KafkaOptions::new(BROKERS.bootstrap_servers());
     options.properties.insert("message.timeout.ms".to_owned(), "15000".to_owned());
     let broker = KafkaBroker::connect(&options).unwrap();
     broker.create_topic(TOPIC, PARTITIONS, 3).await.unwrap();

@@ -9,7 +9,6 @@ use simulated_kafka::serve::LocalBrokers;
 use simulated_kafka::types::NodeId;
 
 use crate::simulated_kafka::SimulatedBrokers;
-use crate::start_brokers;
 
 /// Which broker answers is random: the one that metadata name as the controller.
 const TOPICS: usize = 8;
@@ -17,7 +16,7 @@ const TOPICS: usize = 8;
 #[tokio::test]
 async fn a_topic_that_some_brokers_do_not_know_yet_is_described_and_judged() {
     // A static, because a runtime that belongs to it must not be dropped on a thread of another one.
-    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(start_brokers);
+    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(SimulatedBrokers::start_in_test);
     let address = BROKERS.addresses()[0].to_string();
     let broker = KafkaBroker::connect(&KafkaOptions::new(address)).unwrap();
     let lag = |brokers: Arc<LocalBrokers>| async move {

@@ -14,11 +14,3 @@ mod security;
 mod services;
 #[path = "../common/simulated_kafka.rs"]
 mod simulated_kafka;
-
-use self::simulated_kafka::SimulatedBrokers;
-
-/// Starts simulated brokers on a thread of their own, so that a test's runtime may call it.
-fn start_brokers() -> SimulatedBrokers {
-    let started = std::thread::spawn(SimulatedBrokers::start).join().expect("the start ends");
-    started.unwrap_or_else(|error| panic!("{error}"))
-}

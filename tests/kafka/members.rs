@@ -19,13 +19,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Options for simulated brokers, which all tests of a process share.
 fn simulated(protocol: GroupProtocol) -> KafkaOptions {
-    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(|| {
-        // The thread of a test is one of a runtime.
-        let started = std::thread::spawn(SimulatedBrokers::start).join().expect("the start ends");
-        started.unwrap_or_else(|error| panic!("{error}"))
-    });
-    let addresses: Vec<_> = BROKERS.addresses().iter().map(ToString::to_string).collect();
-    let mut options = KafkaOptions::new(addresses.join(","));
+    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(SimulatedBrokers::start_in_test);
+    let mut options = KafkaOptions::new(BROKERS.bootstrap_servers());
     options.group_protocol = protocol;
     options.session_timeout = SESSION_TIMEOUT;
     options

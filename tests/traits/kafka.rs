@@ -20,13 +20,8 @@ pub(crate) fn broker(protocol: GroupProtocol) -> TestBroker {
 
 /// As [`broker`], on simulated brokers, which all tests of a process share.
 pub(crate) fn simulated(protocol: GroupProtocol) -> TestBroker {
-    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(|| {
-        // The thread of a test is one of a runtime.
-        let started = std::thread::spawn(SimulatedBrokers::start).join().expect("the start ends");
-        started.unwrap_or_else(|error| panic!("{error}"))
-    });
-    let addresses: Vec<_> = BROKERS.addresses().iter().map(ToString::to_string).collect();
-    with_protocol(KafkaOptions::new(addresses.join(",")), protocol)
+    static BROKERS: LazyLock<SimulatedBrokers> = LazyLock::new(SimulatedBrokers::start_in_test);
+    with_protocol(KafkaOptions::new(BROKERS.bootstrap_servers()), protocol)
 }
 
 fn with_protocol(mut options: KafkaOptions, protocol: GroupProtocol) -> TestBroker {

@@ -57,8 +57,8 @@ pub(super) async fn serve(
             topics
         }
     };
-    let alive = || image.brokers.values().filter(|known| !known.fenced);
-    let brokers = alive().map(|known| {
+    let alive = image.brokers.values().filter(|known| !known.fenced);
+    let brokers = alive.map(|known| {
         MetadataResponseBroker::default()
             .with_node_id(broker_id(Some(known.id)))
             .with_host(text(&known.host))
