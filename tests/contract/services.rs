@@ -13,7 +13,7 @@ use crate::runner::{CaseRunner, panic_message};
 use crate::suite::{Backend, Case, Observations};
 
 /// Timeout of a case.
-const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+const CASE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Services that are searched for when the first case is run. They run one case at a time.
 pub struct Services<W> {

@@ -57,7 +57,7 @@ cassandra_start() {
     node_spawn "cassandra-$1" "${arguments[@]}" "-javaagent:$agent" -Xms128m "-Xmx$CASSANDRA_HEAP" -Xss512k \
         "-Dcassandra.config=file://$folder/conf/cassandra.yaml" "-Dcassandra.storagedir=$folder/data" -Dcassandra-foreground=yes \
         "-Dcassandra.jmx.local.port=$((JMX_PORT + $1 - 1))" -Dcassandra.ring_delay_ms=2000 -Dcassandra.skip_wait_for_gossip_to_settle=0 \
-        -Dcassandra.superuser_setup_delay_ms=0 -cp "$folder/conf:$cassandra_jars/*" org.apache.cassandra.service.CassandraDaemon
+        -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=200 -cp "$folder/conf:$cassandra_jars/*" org.apache.cassandra.service.CassandraDaemon
 }
 
 # cassandra_exchange I REQUEST...

@@ -96,7 +96,7 @@ async fn a_read_at_one_that_reads_a_second_replica_may_repair_the_first<W: Backe
     // It is repaired by a read whose second response is available when it processes the first one. Concurrent reads make
     // this likely; they are repeated until it has happened.
     let mut repaired = String::new();
-    for _ in 0..20 {
+    for _ in 0..60 {
         a.ok("ALTER TABLE KS.events WITH speculative_retry = 'ALWAYS'").await;
         keyspace.agree().await;
         for _ in 0..5 {
