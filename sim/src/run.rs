@@ -239,20 +239,28 @@ async fn execute<L: LogService, T: TablesService>(
     let handle = Handle::current();
     let Scenario { faults, records, .. } = scenario;
     let (before, during): (Vec<Item>, Vec<Item>) = records.into_iter().partition(|item| item.at_ms.is_none());
-    let start_log = async {
-        let log = Arc::new(L::start(&context).await);
-        log.append(before).await;
-        log
-    };
+    let start_log = async { Arc::new(L::start(&context).await) };
     let start_tables = async {
         let services = services(&handle, &context);
         (services, Arc::new(T::start(&context).await))
     };
-    let (log, (services, tables)) = if context.log_options.is_created_last() {
+    let append = |log: Arc<L>| async move { log.append(before).await };
+    let (log, appending, (services, tables)) = if context.log_options.is_created_last() {
         let tables = start_tables.await;
-        (start_log.await, tables)
+        let log = start_log.await;
+        // A topic that some brokers do not know yet is bound and read while its first records are appended.
+        let appending = match context.options.init_among_faults {
+            true => {
+                append(log.clone()).await;
+                None
+            }
+            false => Some(tokio::spawn(append(log.clone()))),
+        };
+        (log, appending, tables)
     } else {
-        (start_log.await, start_tables.await)
+        let log = start_log.await;
+        append(log.clone()).await;
+        (log, None, start_tables.await)
     };
     let openers = (log.opener(), tables.opener());
     let mut operator = Operator::start(&context, openers.clone());
@@ -272,7 +280,15 @@ async fn execute<L: LogService, T: TablesService>(
     let services = (log.clone(), tables.clone());
     let injector = Arc::new(Injector::new(context.clone(), nodes.clone(), &faults, services));
     let injecting = tokio::spawn(injector.clone().inject(triggered));
-    let producer = tokio::spawn(produce(context.clone(), log.clone(), during));
+    let producer = tokio::spawn({
+        let (context, log) = (context.clone(), log.clone());
+        async move {
+            if let Some(appending) = appending {
+                appending.await.expect("the producer does not panic");
+            }
+            produce(context, log, during).await;
+        }
+    });
     let chaos_ends_ms = context.now_ms() + context.options.chaos_ms;
     let binding = match bound {
         Some(binding) => Some(binding),

@@ -31,6 +31,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// A program that takes longer does not end, however quick it is.
 const SHORT: Duration = Duration::from_secs(30);
 
+/// Tests of a program that run at the same time: they wait more than they compute.
+const THREADS: &str = "--test-threads=6";
+
 /// Number of names of failed tests that are kept.
 const NAMES: usize = 3;
 
@@ -164,6 +167,7 @@ impl Tests {
             Ok(failed_tests(&String::from_utf8_lossy(&text)))
         };
         let mut command = Command::new(path);
+        command.arg(THREADS);
         command.current_dir(&self.folder).env(VARIABLE, mutant.unwrap_or_default());
         // A function has the frames of all of its variants.
         command.env("RUST_MIN_STACK", STACK);

@@ -152,8 +152,7 @@ impl KafkaCluster {
             client.queued_records = (random.below(4) == 0).then(|| random.log_uniform(1..=20));
         }
         cluster.appended_together = random.coin().then(|| random.log_uniform(2..=100));
-        cluster.topic_known_after_ms =
-            (random.below(4) == 0).then(|| random.log_uniform(100..=LATEST_TOPIC_MS));
+        cluster.topic_known_after_ms = (random.below(4) == 0).then(|| random.within(100..=LATEST_TOPIC_MS));
         cluster
     }
 

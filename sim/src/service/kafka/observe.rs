@@ -18,7 +18,7 @@ use crate::parties::Caller;
 use crate::scenario::fault::{Kind, Moment, Point, Step, Target};
 use crate::scenario::options::TOPIC;
 use crate::service::kafka::client::caller_of;
-use crate::service::kafka::mirror::Served;
+use crate::service::kafka::mirror::{Leaders, Served};
 use crate::service::kafka::record::Connections;
 
 /// Time between the markers of two partitions of a transaction, in simulated milliseconds, that is long.
@@ -204,7 +204,8 @@ fn situations(event: &Event<'_>) -> impl Iterator<Item = Sometimes> {
 
 impl History {
     /// What happens to logs, leaders and transactions.
-    fn log(&mut self, context: &SimContext, served: &mut BTreeMap<i32, i64>, event: &Event<'_>) {
+    fn log(&mut self, context: &SimContext, leaders: &mut Leaders, event: &Event<'_>) {
+        let Leaders { high_watermarks: served, to_compare } = leaders;
         match *event {
             Event::HighWatermarkAdvanced { topic: TOPIC, partition, offset, .. } => {
                 let greatest = served.entry(partition).or_insert(offset);
@@ -214,7 +215,10 @@ impl History {
                     context.observe(Sometimes::TruncatedThenGrownOver);
                 }
             }
-            Event::TopicDeleted { topic: TOPIC, .. } => served.clear(),
+            Event::TopicDeleted { topic: TOPIC, .. } => {
+                served.clear();
+                to_compare.clear();
+            }
             Event::LeaderBegan { topic: TOPIC, partition, high_watermark, epoch, end, .. } => {
                 // Everybody who had a record has lost it, or does not lead.
                 let may_shrink = self.may_shrink.remove(&(partition, epoch));
@@ -230,6 +234,9 @@ impl History {
                     context.note_event(lost);
                     served.insert(partition, end);
                     context.damage().done = true;
+                }
+                if may_shrink && let Some(known) = context.known_offsets(partition) {
+                    to_compare.insert(partition, known.end);
                 }
                 if served.get(&partition).is_some_and(|greatest| high_watermark < *greatest) {
                     context.observe(Sometimes::HighWatermarkLaggedAfterElection);
