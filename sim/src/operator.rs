@@ -67,8 +67,12 @@ impl Operator {
         Self { handle, begins_ms, random, node, bound }
     }
 
-    /// Waits until the tables are bound.
-    pub async fn binding(&mut self) -> Binding {
+    /// Waits until the tables are bound, for so long at most.
+    pub async fn binding_within(&mut self, limit: Duration) -> Option<Binding> {
+        timeout(limit, self.binding()).await.ok()
+    }
+
+    async fn binding(&mut self) -> Binding {
         let bound = self.bound.wait_for(Option::is_some).await;
         bound.expect("the operator's machine is never removed").clone().expect("it was waited for")
     }
@@ -78,7 +82,7 @@ impl Operator {
         wait_until(context, self.begins_ms).await;
         for _ in 0..self.random.below(MOST_KILLS + 1) {
             let lives = Duration::from_millis(self.random.log_uniform(1..=1_000));
-            if let Ok(binding) = timeout(lives, self.binding()).await {
+            if let Some(binding) = self.binding_within(lives).await {
                 return Some(binding);
             }
             context.note_event(format_args!("the operator is killed"));
@@ -86,7 +90,7 @@ impl Operator {
             sleep(Duration::from_millis(self.random.within(1..=200))).await;
             self.handle.restart(self.node);
         }
-        timeout(limit, self.binding()).await.ok()
+        self.binding_within(limit).await
     }
 
     /// Ends it.
@@ -125,9 +129,7 @@ async fn init<L: BrokerOpener, T: Opener>(
                 Ok(binding) => return Some(binding),
                 Err(error) => {
                     context.note(format_args!("init failed, retrying: {}", chain(&error)));
-                    let is_final =
-                        matches!(&error, BindingError::Broker { source, .. } if !source.is_retriable());
-                    if is_final && !context.damage().done {
+                    if !error.is_transient() && !context.damage().done {
                         context.violate(Violation::InitFailed { error: chain(&error).to_string() });
                     }
                 }

@@ -264,8 +264,9 @@ async fn execute<L: LogService, T: TablesService>(
     };
     let openers = (log.opener(), tables.opener());
     let mut operator = Operator::start(&context, openers.clone());
+    let limit = Duration::from_millis(context.options.settle_limit_ms);
     let bound = match context.options.init_among_faults {
-        false => Some(operator.binding().await),
+        false => operator.binding_within(limit).await,
         true => {
             // What was appended before must be on all replicas: the faults begin at once.
             log.settle().await;
@@ -292,8 +293,8 @@ async fn execute<L: LogService, T: TablesService>(
     let chaos_ends_ms = context.now_ms() + context.options.chaos_ms;
     let binding = match bound {
         Some(binding) => Some(binding),
+        None if !context.options.init_among_faults => None,
         None => {
-            let limit = Duration::from_millis(context.options.settle_limit_ms);
             let binding = operator.binding_among_faults(&context, limit).await;
             if let Some(binding) = &binding {
                 begin(&context, binding, tables.as_ref()).await;
@@ -308,7 +309,6 @@ async fn execute<L: LogService, T: TablesService>(
             }
             injector.heal().await;
             // All records have been appended by now; this only checks that the producer did not fail.
-            let limit = Duration::from_millis(context.options.settle_limit_ms);
             let produced =
                 timeout(limit, producer).await.expect("all records are appended soon after the faults");
             produced.expect("the producer does not panic");

@@ -26,6 +26,11 @@ const STOP_STEP: Duration = Duration::from_millis(50);
 /// Time between the end of a worker and its next start.
 const RESTART_DELAY: Duration = Duration::from_millis(50);
 
+/// The longest such time. It doubles after each of several short lives in sequence.
+const LONGEST_RESTART_DELAY: Duration = Duration::from_secs(10);
+const SHORT_LIFE_MS: u64 = 1_000;
+const SHORT_LIVES: u32 = 20;
+
 /// What can happen to a worker, and the steps it takes.
 pub(crate) const DECLARATION: Declaration = Declaration {
     faults: &[KindName::WorkerKilled, KindName::WorkerPaused, KindName::WorkerHeld, KindName::WorkerStopped],
@@ -55,7 +60,9 @@ pub(crate) async fn work<L: BrokerOpener, T: Opener>(
     // The sender exists as long as the run.
     let _ = context.bound.subscribe().wait_for(|bound| *bound).await;
     let mut stop_signal = context.stops[usize::from(index)].subscribe();
+    let mut restarts = Restarts::default();
     loop {
+        let began_ms = context.now_ms();
         let life = lives.fetch_add(1, Ordering::Relaxed);
         let caller = Caller { worker: Some(index), life };
         context.note_event(format_args!("{caller} starts"));
@@ -73,7 +80,7 @@ pub(crate) async fn work<L: BrokerOpener, T: Opener>(
                 context.note(format_args!("{caller} has no {what}: {error}"));
                 context.record(|recording| recording.process_ends(host, &error));
                 context.observe(Sometimes::WorkerGaveUp);
-                sleep(RESTART_DELAY).await;
+                sleep(restarts.delay(context.now_ms() - began_ms)).await;
                 continue;
             }
         };
@@ -144,8 +151,25 @@ pub(crate) async fn work<L: BrokerOpener, T: Opener>(
                 }
             }
         }
+        let ran_ms = context.now_ms() - began_ms;
         let _ = stop_signal.wait_for(|stop| !*stop).await;
-        sleep(RESTART_DELAY).await;
+        sleep(restarts.delay(ran_ms)).await;
+    }
+}
+
+/// How soon a process is started again, as by a supervisor that waits longer if it ends soon again and again.
+#[derive(Debug, Default)]
+struct Restarts {
+    /// Lives in sequence that were short.
+    short: u32,
+}
+
+impl Restarts {
+    /// The time until the next start, after a life of so many simulated milliseconds.
+    fn delay(&mut self, ran_ms: u64) -> Duration {
+        self.short = if ran_ms < SHORT_LIFE_MS { self.short.saturating_add(1) } else { 0 };
+        let doublings = self.short.saturating_sub(SHORT_LIVES).min(u32::BITS - 1);
+        RESTART_DELAY.saturating_mul(1 << doublings).min(LONGEST_RESTART_DELAY)
     }
 }
 
@@ -153,4 +177,24 @@ pub(crate) async fn work<L: BrokerOpener, T: Opener>(
 async fn fail(context: &SimContext, violation: Violation) {
     context.violate(violation);
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ends_soon_again_and_again_is_started_less_often() {
+        let mut restarts = Restarts::default();
+        for _ in 0..SHORT_LIVES {
+            assert_eq!(restarts.delay(SHORT_LIFE_MS - 1), RESTART_DELAY);
+        }
+        assert_eq!(restarts.delay(0), RESTART_DELAY * 2);
+        assert_eq!(restarts.delay(0), RESTART_DELAY * 4);
+        for _ in 0..100 {
+            restarts.delay(0);
+        }
+        assert_eq!(restarts.delay(0), LONGEST_RESTART_DELAY);
+        assert_eq!(restarts.delay(SHORT_LIFE_MS), RESTART_DELAY);
+    }
 }
