@@ -111,6 +111,7 @@ async fn init<L: BrokerOpener, T: Opener>(
 ) -> Option<Binding> {
     let context = context.upgrade()?;
     wait_until(&context, begins_ms).await;
+    context.note_event(format_args!("init begins"));
     let origin = match context.options.begin {
         Begin::Start => Origin::Start,
         Begin::End => Origin::End,
@@ -123,6 +124,7 @@ async fn init<L: BrokerOpener, T: Opener>(
         }
         sleep(RETRY).await;
     };
+    context.note_event(format_args!("init has the log"));
     loop {
         match tables.open(&channel).await {
             Ok(store) => match bind(&context, &broker, &store, &origin).await {

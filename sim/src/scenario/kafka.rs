@@ -101,7 +101,7 @@ pub struct KafkaCluster {
     /// How many records the producer appends together before the workers start; otherwise one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appended_together: Option<u64>,
-    /// The topic is created when the tables are there already, and two brokers learn of it so much later.
+    /// The topic is created when the tables are there already, and one or two brokers learn of it so much later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_known_after_ms: Option<u64>,
     /// By worker.
@@ -109,7 +109,7 @@ pub struct KafkaCluster {
 }
 
 /// The latest time at which a broker learns of the topic: clients ask again for two seconds.
-const LATEST_TOPIC_MS: u64 = 1_200;
+const LATEST_TOPIC_MS: u64 = 1_500;
 
 /// Shortest session that the simulated brokers allow.
 const SHORTEST_SESSION_MS: u64 = 1_000;

@@ -195,7 +195,12 @@ impl Draft {
                 }
                 // Brokers and members need seconds to notice that another one is down.
                 options.chaos_ms = options.chaos_ms.max(SHORTEST_CHAOS_ON_KAFKA_MS);
-                Log::Kafka(KafkaCluster::draw(seed, &options))
+                let cluster = KafkaCluster::draw(seed, &options);
+                if cluster.topic_known_after_ms.is_some() {
+                    // A log without records is there sooner, while brokers do not know it yet.
+                    options.retired_offsets = 0;
+                }
+                Log::Kafka(cluster)
             }
         };
         let (profile, mix) = (Profile::default(), FaultMix::default());

@@ -44,6 +44,7 @@ const LOGIN: &str = "this program logs in with PLAIN or SCRAM only (the option S
 const CODE: &str = "it loads code that could change any of this";
 const ACKS: &str = "an acknowledged record must be on every in-sync replica";
 const LOG_LINES: &str = "the reason of a failed connection is read from librdkafka's log lines";
+const SPARSE: &str = "with it, librdkafka 2.12 may log the memory of a thread that has ended, and crash";
 const TRANSACTIONS: &str = "the producer does not use transactions";
 const IDLE: &str = "records could be delayed by that long";
 const BACKOFF: &str = "after an outage the client would stay idle that long";
@@ -100,7 +101,7 @@ const PROPERTIES: &[(&str, Rule)] = &[
         Within(1_000, 5 * MINUTE, "a connection that cannot be set up must time out"),
     ),
     ("connections.max.idle.ms", Allowed),
-    ("enable.sparse.connections", Allowed),
+    ("enable.sparse.connections", Refused(SPARSE)),
     ("reconnect.backoff.jitter.ms", Allowed),
     ("reconnect.backoff.ms", Within(0, MINUTE, BACKOFF)),
     ("reconnect.backoff.max.ms", Within(0, MINUTE, BACKOFF)),

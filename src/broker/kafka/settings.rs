@@ -86,6 +86,9 @@ impl KafkaOptions {
         // It must exceed the refresh interval, or topics expire from the cache between two refreshes.
         set(&mut all, "metadata.max.age.ms", metadata.saturating_mul(3).min(86_400_000));
         set(&mut all, "allow.auto.create.topics", false);
+        // `rd_kafka_connect_any` of librdkafka 2.12 gives a timer the address of the text that it logs, which may be in the
+        // stack of a thread that has ended by then. It is never called if all brokers are connected.
+        set(&mut all, "enable.sparse.connections", false);
         self.secure(&mut all);
         all
     }
@@ -340,6 +343,16 @@ mod tests {
             let checked = with(&property, &value).check();
             assert_eq!(checked.is_ok(), tunable.contains(&property.as_str()), "{property}: {checked:?}");
         }
+    }
+
+    #[test]
+    fn every_client_connects_to_all_brokers() {
+        let options = KafkaOptions::new("localhost:9092");
+        let property = "enable.sparse.connections";
+        for properties in [options.member("group", 1), options.reader()] {
+            assert_eq!(properties[property], "false");
+        }
+        assert_eq!(options.producer().get(property), Some("false"));
     }
 
     #[test]
