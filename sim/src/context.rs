@@ -118,6 +118,8 @@ pub(crate) struct Damage {
     pub trimmed: bool,
     /// Every copy of the log's end may be lost.
     pub logs_may_shrink: bool,
+    /// Nothing is appended any more: what was cut off is not written again.
+    pub appends_end: bool,
     /// What every worker must refuse, because it checks its topic when it begins and regularly.
     pub refusable: Option<&'static str>,
     /// A broker may still respond as if there were no reason to refuse: a worker that begins may ask that one.

@@ -484,6 +484,18 @@ async fn await_refusals(context: &SimContext) {
     }
 }
 
+/// Waits until a worker has refused a log that ends below progress: only its consumer notices that.
+async fn await_refusal_of_end<L: LogService>(context: &SimContext, log: &L) {
+    let ends_below = || {
+        let below =
+            |(partition, progress): &(i32, i64)| log.end_of(*partition).is_some_and(|end| end < *progress);
+        let (partition, progress) = context.all_acknowledged_progress().into_iter().find(below)?;
+        let difference = format!("no worker refuses partition {partition}, whose log ends below {progress}");
+        context.damage().refused.is_empty().then_some(Violation::NotRefused { difference })
+    };
+    violates_no_more(context, DAMAGED_LIMIT_MS, ends_below).await;
+}
+
 /// Judges a run with damage that no client can survive.
 async fn judge_damage<L: LogService, S: Store>(
     context: &SimContext,
@@ -492,6 +504,7 @@ async fn judge_damage<L: LogService, S: Store>(
     store: S,
 ) {
     await_refusals(context).await;
+    await_refusal_of_end(context, log).await;
     let spec = &context.options.pipeline.binding_spec;
     let is_synced = matches!(&context.tables_options, Tables::Cassandra(cluster) if cluster.synced_first);
     let may_differ = |fault: &Fault| match fault.name() {
@@ -501,7 +514,7 @@ async fn judge_damage<L: LogService, S: Store>(
     };
     let may_differ = context.planned_faults.iter().any(may_differ);
     let is_refused = !context.damage().refused.is_empty();
-    let differences = checker.check_tables().await;
+    let mut differences = checker.check_tables().await;
     // Which replicas a read asks decides whether it sees what one of them has lost.
     let mut again = if may_differ && !differences.is_empty() { VERIFIED_AGAIN } else { 0 };
     let verified = loop {
@@ -511,6 +524,10 @@ async fn judge_damage<L: LogService, S: Store>(
         }
         again -= 1;
     };
+    if may_differ && verified.as_ref().is_ok_and(verify::Report::is_clean) {
+        // Its reads may have repaired what the reads before did not see.
+        differences = checker.check_tables().await;
+    }
     let outcome = outcome::Outcome { is_refused, differences, may_differ, verified };
     context.note(format_args!("damage: {:?}, verify: {:?}", outcome.is_refused, outcome.verified));
     match outcome::judge(&outcome) {

@@ -80,6 +80,11 @@ pub(crate) trait LogService: Send + Sync + Sized + 'static {
     /// Runs the production `verify`, as an operator would.
     fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> impl Future<Output = Verified>;
 
+    /// The offset at which a partition's log ends, if what its consumers read shows it.
+    fn end_of(&self, _partition: i32) -> Option<i64> {
+        None
+    }
+
     /// Judges what the log knows by itself, at the end of a run without damage.
     fn judge(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())

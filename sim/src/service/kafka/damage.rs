@@ -89,6 +89,7 @@ pub(crate) async fn truncate(context: Weak<SimContext>, cluster: WeakCluster, fa
         }
         context.follow_log();
         if elect_uncleanly(&context, &cluster) {
+            context.damage().appends_end |= ends_appends(&fault);
             return context.effect(&fault);
         }
     }
@@ -98,6 +99,11 @@ pub(crate) async fn truncate(context: Weak<SimContext>, cluster: WeakCluster, fa
 pub(crate) fn copies_nothing(fault: &Fault) -> Option<u8> {
     let truncates = matches!(fault.kind, Kind::LogTruncated { .. });
     truncates.then_some((fault.duration_ms % u64::from(BROKERS)) as u8)
+}
+
+/// Whether nothing is appended after the election, so that the log stays shorter than progress.
+fn ends_appends(fault: &Fault) -> bool {
+    matches!(fault.kind, Kind::LogTruncated { offsets } if offsets % 2 == 1)
 }
 
 /// Lets a replica lead that lacks committed records, where there is one.

@@ -126,6 +126,9 @@ impl LogService for KafkaLog {
         let together = self.opener.cluster.appended_together.unwrap_or(1).max(1) as usize;
         let mut waiting = Vec::new();
         for item in items {
+            if self.context.damage().appends_end {
+                break;
+            }
             let partitions = partitions(self.kafka.cluster()).max(1);
             let partition = (item.lane % partitions as u64) as i32;
             let mut record = item.record(partition);
@@ -188,6 +191,12 @@ impl LogService for KafkaLog {
     async fn verify<S: Store>(&self, store: S, spec: BindingSpec) -> Verified {
         let broker = self.opener.connect(OPERATOR).expect(OPTIONS);
         verify::verify(&broker, &store, &spec, &VerifyOptions::default()).await
+    }
+
+    fn end_of(&self, partition: i32) -> Option<i64> {
+        let known = self.context.known_offsets(partition)?;
+        let committed = self.kafka.cluster().committed(TOPIC, partition, known.end)?;
+        Some(committed.log_end)
     }
 
     async fn judge(&self) {
