@@ -4,7 +4,7 @@
 
 mod faults;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -129,6 +129,33 @@ pub(crate) struct Damage {
     pub began_at: BTreeMap<i32, i64>,
     /// The partitions whose end was cut off, with the offset of the first record that is gone and the progress then.
     pub truncated: BTreeMap<i32, (i64, i64)>,
+    /// By partition, the records that are gone, as long as none has been replaced: a later leader may have them again.
+    gone: BTreeMap<i32, VecDeque<Record>>,
+}
+
+impl Damage {
+    /// The end of a partition was cut off: these records are gone.
+    fn cut_off(&mut self, partition: i32, records: Vec<Record>, progress: i64) {
+        let gone = self.gone.entry(partition).or_default();
+        records.into_iter().rev().for_each(|record| gone.push_front(record));
+        let first = gone.front().map(|first| first.offset);
+        self.truncated.extend(first.map(|first| (partition, (first, progress))));
+    }
+
+    /// A record is there: nothing is gone any more, if all are there again.
+    fn is_there(&mut self, record: &Record) {
+        let Record { partition, offset, .. } = record;
+        let Some(gone) = self.gone.get_mut(partition) else { return };
+        match gone.front() {
+            Some(first) if first == record => _ = gone.pop_front(),
+            Some(first) if first.offset <= *offset => return gone.clear(),
+            _ => return,
+        }
+        match (gone.front(), self.truncated.get_mut(partition)) {
+            (Some(next), Some((first, _))) => *first = next.offset,
+            _ => _ = self.truncated.remove(partition),
+        }
+    }
 }
 
 /// The beginning of a record's value, for a reader.
@@ -479,6 +506,7 @@ impl SimContext {
     /// A record is in the log from now on: the timeline and the oracles learn of it.
     pub fn appended(&self, record: Record) {
         let Some(oracles) = self.oracles() else { return };
+        self.damage().is_there(&record);
         let Record { partition, offset, .. } = record;
         let cells = [false, true].map(|is_dead_letter| Cell::Row { partition, offset, is_dead_letter });
         let shown = Beginning(record.value.as_deref());
@@ -503,10 +531,12 @@ impl SimContext {
         self.history.truncate(TOPIC, partition, end);
         if let Some(oracles) = self.oracles() {
             let mut truth = oracles.truth();
-            let first = truth.rows(partition, end, before).next().map(|(offset, _)| offset);
+            let offsets: Vec<i64> = truth.rows(partition, end, before).map(|(offset, _)| offset).collect();
+            let record = |offset| truth.record(partition, offset).map(|(record, _)| record.clone());
+            let gone = offsets.into_iter().filter_map(record).collect();
             // Rows below progress are those of records that are gone.
             let progress = self.acknowledged_progress(partition).unwrap_or(0);
-            self.damage().truncated.extend(first.map(|first| (partition, (first, progress))));
+            self.damage().cut_off(partition, gone, progress);
             truth.truncate(partition, end);
         }
         true
@@ -521,5 +551,41 @@ impl SimContext {
     /// The same, as far as the run's own log has followed.
     pub fn known_offsets(&self, partition: i32) -> Option<LogOffsets> {
         self.log.offsets(TOPIC, partition).now_or_never()?.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::truth::tests::event;
+
+    #[test]
+    fn records_that_are_there_again_are_not_gone() {
+        let cut_off = || {
+            let mut damage = Damage::default();
+            damage.cut_off(0, vec![event(0, 5, 1), event(0, 7, 2)], 9);
+            damage
+        };
+        let mut damage = cut_off();
+        assert_eq!(damage.truncated[&0], (5, 9));
+        damage.is_there(&event(0, 5, 1));
+        assert_eq!(damage.truncated[&0], (7, 9));
+        damage.cut_off(0, vec![event(0, 5, 1)], 9);
+        assert_eq!(damage.truncated[&0], (5, 9), "again");
+        damage.is_there(&event(0, 5, 1));
+        damage.is_there(&event(0, 7, 2));
+        assert_eq!(damage.truncated.get(&0), None);
+        for other in [event(0, 5, 3), event(0, 6, 1)] {
+            let mut damage = cut_off();
+            damage.is_there(&other);
+            damage.is_there(&event(0, 5, 1));
+            damage.is_there(&event(0, 7, 2));
+            assert_eq!(damage.truncated[&0], (5, 9), "another one is in its place: {other:?}");
+        }
+        let mut damage = cut_off();
+        damage.is_there(&event(1, 5, 3));
+        damage.is_there(&event(0, 3, 3));
+        damage.is_there(&event(0, 5, 1));
+        assert_eq!(damage.truncated[&0], (7, 9));
     }
 }
