@@ -124,6 +124,13 @@ impl Queue {
         }
     }
 
+    /// Whether there is an event to take.
+    #[cfg(test)]
+    pub(in crate::broker::kafka) fn has_events(&self) -> bool {
+        // SAFETY: the queue is alive.
+        unsafe { sys::rd_kafka_queue_length(self.queue) > 0 }
+    }
+
     /// The next event, without waiting.
     pub(in crate::broker::kafka) fn event(&self) -> Option<Event> {
         // SAFETY: we own the event, everything is copied out of it, and it is destroyed once.
